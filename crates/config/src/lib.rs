@@ -1,0 +1,1 @@
+//! The desired state: gateway document, component specs, problem reports.

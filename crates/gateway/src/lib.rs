@@ -1,0 +1,1 @@
+//! The gateway runtime: supervisor, validator, aggregator, status page.

@@ -1,0 +1,1 @@
+//! Kafka wire protocol and client. Knows nothing of us.

@@ -1,0 +1,104 @@
+//! Quality of a reading and the stable reason codes behind it.
+//!
+//! Codes are plain strings on the wire, so that a new one is no schema break; they are added, never renamed.
+
+/// How far a reading can be trusted. Ordered by badness: `Good < Suspect < Uncertain < Bad`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Quality {
+    /// Passed all checks.
+    Good,
+    /// Anomalous but valid; forwarded with its reason.
+    Suspect,
+    /// Low confidence, for example a missing device time; forwarded with its reason.
+    #[default]
+    Uncertain,
+    /// Failed; goes to the dead letters, never to `telemetry.clean`.
+    Bad,
+}
+
+impl Quality {
+    /// The symbol used in Avro, JSON and SQL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "GOOD",
+            Self::Suspect => "SUSPECT",
+            Self::Uncertain => "UNCERTAIN",
+            Self::Bad => "BAD",
+        }
+    }
+
+    /// The reverse of [`Quality::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "GOOD" => Self::Good,
+            "SUSPECT" => Self::Suspect,
+            "UNCERTAIN" => Self::Uncertain,
+            "BAD" => Self::Bad,
+            _ => return None,
+        })
+    }
+
+    /// The worse of two qualities; no stage may improve one.
+    #[must_use]
+    pub fn worse(self, other: Self) -> Self {
+        self.max(other)
+    }
+}
+
+/// Reason codes; the quality each belongs to is the section it stands in.
+pub mod reason {
+    // BAD
+    pub const COMM_FAIL: &str = "COMM_FAIL";
+    pub const TIMEOUT: &str = "TIMEOUT";
+    pub const DEVICE_EXCEPTION: &str = "DEVICE_EXCEPTION";
+    pub const ADDRESS_INVALID: &str = "ADDRESS_INVALID";
+    pub const GATEWAY_TARGET_FAIL: &str = "GATEWAY_TARGET_FAIL";
+    pub const DEVICE_BUSY: &str = "DEVICE_BUSY";
+    pub const DECODE_ERROR: &str = "DECODE_ERROR";
+    pub const INVALID_SENTINEL: &str = "INVALID_SENTINEL";
+    pub const SENSOR_FAULT: &str = "SENSOR_FAULT";
+    pub const NAN_INF: &str = "NAN_INF";
+    pub const NO_VALUE: &str = "NO_VALUE";
+    pub const TYPE_MISMATCH: &str = "TYPE_MISMATCH";
+    pub const UNIT_MISMATCH: &str = "UNIT_MISMATCH";
+    pub const RANGE_HARD: &str = "RANGE_HARD";
+    pub const ROC_HARD: &str = "ROC_HARD";
+    pub const SCHEMA_ERROR: &str = "SCHEMA_ERROR";
+    // UNCERTAIN
+    pub const DEVICE_TIME_MISSING: &str = "DEVICE_TIME_MISSING";
+    pub const CLOCK_UNSYNCED: &str = "CLOCK_UNSYNCED";
+    // SUSPECT
+    pub const RANGE_SOFT: &str = "RANGE_SOFT";
+    pub const ROC_SOFT: &str = "ROC_SOFT";
+    pub const OUT_OF_SPAN: &str = "OUT_OF_SPAN";
+    pub const UNKNOWN_ENUM: &str = "UNKNOWN_ENUM";
+    pub const PRECISION_LOSS: &str = "PRECISION_LOSS";
+    pub const CLAMPED: &str = "CLAMPED";
+    pub const DUP_CONFLICT: &str = "DUP_CONFLICT";
+    pub const UNCONFIGURED: &str = "UNCONFIGURED";
+}
+
+/// Flags: facts about a reading that say nothing of its quality.
+pub mod flag {
+    pub const INITIAL: &str = "initial";
+    pub const LATE: &str = "late";
+    pub const OVERFLOW: &str = "overflow";
+    pub const GAP_BEFORE: &str = "gap_before";
+    pub const REPROCESSED: &str = "reprocessed";
+    pub const CLOCK_STEP: &str = "clock_step";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn badness_is_ordered() {
+        // 0.3: BAD > UNCERTAIN > SUSPECT > GOOD
+        assert_eq!(Quality::Suspect.worse(Quality::Uncertain), Quality::Uncertain);
+        assert_eq!(Quality::Bad.worse(Quality::Good), Quality::Bad);
+        for quality in [Quality::Good, Quality::Suspect, Quality::Uncertain, Quality::Bad] {
+            assert_eq!(Quality::parse(quality.as_str()), Some(quality));
+        }
+    }
+}

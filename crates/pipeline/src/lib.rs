@@ -1,0 +1,1 @@
+//! Pure data path: validation rules, windows. No clock, no I/O.

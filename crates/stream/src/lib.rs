@@ -1,0 +1,1 @@
+//! What is on the stream: topics, messages, Avro, publisher and subscription.

@@ -1,0 +1,1 @@
+//! Device simulators, fault doubles and a demo plant.

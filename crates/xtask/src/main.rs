@@ -1,0 +1,3 @@
+//! Project automation: gen, tidy.
+
+fn main() {}
