@@ -1,0 +1,270 @@
+//! The Kafka wire protocol without I/O: frames, guarded decoding of requests, encoding of responses, record batches.
+//!
+//! Messages themselves are the `kafka-protocol` crate's; this module stands between it and the network.
+//! Invariant: nothing that came from the wire reaches the codec before `guard.rs` has walked over it, so a request can
+//! never reserve more memory than a small multiple of its own size.
+//! Look next at `guard.rs` (the walk), `shapes.rs` (what it follows) and `records.rs` (small batches of our own).
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, Request};
+
+mod guard;
+pub mod records;
+mod shapes;
+
+pub use guard::ELEMENTS_MAX;
+
+/// Largest frame on a connection, in bytes without its length prefix. A longer one closes the connection.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Smallest frame: API key, version, correlation id.
+pub const FRAME_BYTES_MIN: usize = 8;
+
+/// What is wrong with bytes from the wire, or with a message of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the message ends before its last field")]
+    Truncated,
+    #[error("the message is malformed: {what}")]
+    Malformed { what: &'static str },
+    #[error("the message holds more than {limit} array elements")]
+    TooManyElements { limit: usize },
+    #[error("the api key {key} is not known")]
+    UnknownApi { key: i16 },
+    #[error("cannot decode the message: {reason}")]
+    Decode { reason: String },
+    #[error("cannot encode the message: {reason}")]
+    Encode { reason: String },
+}
+
+/// The first eight bytes of every request; readable whatever the API and its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    pub api_key: i16,
+    pub version: i16,
+    pub correlation_id: i32,
+}
+
+/// Reads the head of a request frame (without its length prefix).
+pub fn head(frame: &[u8]) -> Result<Head, Error> {
+    if frame.len() < FRAME_BYTES_MIN {
+        return Err(Error::Truncated);
+    }
+    let mut frame = frame;
+    Ok(Head { api_key: frame.get_i16(), version: frame.get_i16(), correlation_id: frame.get_i32() })
+}
+
+/// Decodes the header of a request of a known API and moves `frame` to its body.
+pub fn decode_header(frame: &mut Bytes) -> Result<RequestHeader, Error> {
+    let head = head(frame)?;
+    let api = ApiKey::try_from(head.api_key).map_err(|()| Error::UnknownApi { key: head.api_key })?;
+    let version = api.request_header_version(head.version);
+    guard::Walk::new(frame).header(version >= 2)?;
+    RequestHeader::decode(frame, version).map_err(|error| Error::Decode { reason: error.to_string() })
+}
+
+/// Decodes the body of a request after walking over it.
+pub fn decode_request<R: Request>(body: &mut Bytes, version: i16) -> Result<R, Error> {
+    check_request(R::KEY, version, body)?;
+    R::decode(body, version).map_err(|error| Error::Decode { reason: error.to_string() })
+}
+
+/// Walks over the body of a request; returns the bytes that follow its last field.
+pub fn check_request(api_key: i16, version: i16, body: &[u8]) -> Result<usize, Error> {
+    let unknown = Error::UnknownApi { key: api_key };
+    let Some(shape) = ApiKey::try_from(api_key).ok().and_then(shapes::of) else { return Err(unknown) };
+    let mut walk = guard::Walk::new(body);
+    walk.structure(shape, version)?;
+    Ok(walk.left())
+}
+
+/// A whole response frame, length prefix included.
+pub fn encode_response<R: Encodable>(
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    response: &R,
+) -> Result<Bytes, Error> {
+    let reason = |error: &dyn std::fmt::Display| Error::Encode { reason: error.to_string() };
+    let header_version = api.response_header_version(version);
+    let header = ResponseHeader::default().with_correlation_id(correlation_id);
+    let size = header.compute_size(header_version).and_then(|size| Ok(size + response.compute_size(version)?));
+    let size = size.map_err(|error| reason(&error))?;
+    let prefix = i32::try_from(size).map_err(|error| reason(&error))?;
+    let mut frame = BytesMut::with_capacity(4 + size);
+    frame.put_i32(prefix);
+    header.encode(&mut frame, header_version).map_err(|error| reason(&error))?;
+    response.encode(&mut frame, version).map_err(|error| reason(&error))?;
+    if frame.len() == 4 + size {
+        Ok(frame.freeze())
+    } else {
+        Err(Error::Encode { reason: format!("{} bytes written, {} announced", frame.len() - 4, size) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    use kafka_protocol::messages::offset_fetch_request::{
+        OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+    };
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::*;
+    use kafka_protocol::protocol::StrBytes;
+
+    fn text(text: &'static str) -> StrBytes {
+        StrBytes::from_static_str(text)
+    }
+
+    /// The walk must end exactly where the encoded request ends, and the decoded request must equal the encoded one.
+    fn walks<R: Request + PartialEq + std::fmt::Debug>(version: i16, request: &R) {
+        let mut bytes = BytesMut::new();
+        request.encode(&mut bytes, version).unwrap();
+        let left = check_request(R::KEY, version, &bytes).unwrap_or_else(|e| panic!("{request:?} v{version}: {e}"));
+        assert_eq!(left, 0, "{request:?} v{version}");
+        let mut body = bytes.clone().freeze();
+        assert_eq!(&decode_request::<R>(&mut body, version).unwrap(), request);
+        for length in 0..bytes.len() {
+            // a request cut anywhere is refused, by the walk or by the codec, and never panics
+            let mut cut = bytes.clone().freeze().split_to(length);
+            assert!(decode_request::<R>(&mut cut, version).is_err(), "v{version} cut at {length}");
+        }
+    }
+
+    fn walks_default<R: Request + Default + PartialEq + std::fmt::Debug>() {
+        for version in R::VERSIONS.min..=R::VERSIONS.max {
+            let mut bytes = BytesMut::new();
+            if R::default().encode(&mut bytes, version).is_ok() {
+                assert_eq!(check_request(R::KEY, version, &bytes).unwrap(), 0, "key {} v{version}", R::KEY);
+            }
+        }
+    }
+
+    #[test]
+    fn empty_requests_of_every_version_are_walked_to_the_end() {
+        walks_default::<ProduceRequest>();
+        walks_default::<FetchRequest>();
+        walks_default::<ListOffsetsRequest>();
+        walks_default::<MetadataRequest>();
+        walks_default::<OffsetCommitRequest>();
+        walks_default::<OffsetFetchRequest>();
+        walks_default::<FindCoordinatorRequest>();
+        walks_default::<JoinGroupRequest>();
+        walks_default::<HeartbeatRequest>();
+        walks_default::<LeaveGroupRequest>();
+        walks_default::<SyncGroupRequest>();
+        walks_default::<DescribeGroupsRequest>();
+        walks_default::<ListGroupsRequest>();
+        walks_default::<ApiVersionsRequest>();
+        walks_default::<CreateTopicsRequest>();
+        walks_default::<DeleteTopicsRequest>();
+        walks_default::<DeleteRecordsRequest>();
+        walks_default::<InitProducerIdRequest>();
+        walks_default::<OffsetForLeaderEpochRequest>();
+        walks_default::<DescribeConfigsRequest>();
+        walks_default::<AlterConfigsRequest>();
+        walks_default::<DescribeLogDirsRequest>();
+        walks_default::<CreatePartitionsRequest>();
+        walks_default::<DeleteGroupsRequest>();
+        walks_default::<IncrementalAlterConfigsRequest>();
+        walks_default::<OffsetDeleteRequest>();
+        walks_default::<DescribeClusterRequest>();
+    }
+
+    #[test]
+    fn filled_requests_are_walked_to_the_end() {
+        for version in 3..=13 {
+            let partition =
+                PartitionProduceData::default().with_index(3).with_records(Some(Bytes::from_static(b"xyz")));
+            let mut topic = TopicProduceData::default().with_partition_data(vec![partition.clone(), partition]);
+            if version < 13 {
+                topic = topic.with_name(TopicName(text("telemetry")));
+            }
+            walks(version, &ProduceRequest::default().with_acks(-1).with_topic_data(vec![topic.clone(), topic]));
+        }
+        for version in 4..=18 {
+            let partition = FetchPartition::default().with_fetch_offset(7).with_partition_max_bytes(1000);
+            let mut topic = FetchTopic::default().with_partitions(vec![partition.clone(), partition]);
+            if version < 13 {
+                topic = topic.with_topic(TopicName(text("telemetry")));
+            }
+            let mut request = FetchRequest::default().with_topics(vec![topic]);
+            if version >= 12 {
+                request = request.with_cluster_id(Some(text("cluster")));
+            }
+            walks(version, &request);
+        }
+        for version in 0..=13 {
+            let topic = MetadataRequestTopic::default().with_name(Some(TopicName(text("a"))));
+            walks(version, &MetadataRequest::default().with_topics(Some(vec![topic.clone(), topic])));
+        }
+        for version in 0..=9 {
+            let one =
+                JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"m"));
+            walks(version, &JoinGroupRequest::default().with_group_id(GroupId(text("g"))).with_protocols(vec![one]));
+        }
+        for version in 1..=9 {
+            let topic =
+                OffsetFetchRequestTopic::default().with_name(TopicName(text("a"))).with_partition_indexes(vec![1, 2]);
+            let topics =
+                OffsetFetchRequestTopics::default().with_name(TopicName(text("a"))).with_partition_indexes(vec![3]);
+            let request = if version < 8 {
+                OffsetFetchRequest::default().with_group_id(GroupId(text("g"))).with_topics(Some(vec![topic]))
+            } else {
+                let group = OffsetFetchRequestGroup::default().with_group_id(GroupId(text("g")));
+                OffsetFetchRequest::default().with_groups(vec![group.with_topics(Some(vec![topics]))])
+            };
+            walks(version, &request);
+        }
+        for version in 2..=7 {
+            let config = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("-1")));
+            let topic = CreatableTopic::default().with_name(TopicName(text("a"))).with_configs(vec![config]);
+            walks(version, &CreateTopicsRequest::default().with_topics(vec![topic]));
+        }
+    }
+
+    // STR-13, dependencies trap 14: eight bytes may ask for gigabytes
+    #[test]
+    fn a_length_that_the_bytes_cannot_hold_is_refused_before_anything_is_reserved() {
+        let metadata = Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        assert!(matches!(decode_request::<MetadataRequest>(&mut metadata.clone(), 1), Err(Error::Truncated)));
+        let compact = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0]);
+        assert!(matches!(decode_request::<MetadataRequest>(&mut compact.clone(), 12), Err(Error::Truncated)));
+        assert!(matches!(decode_request::<DescribeGroupsRequest>(&mut compact.clone(), 5), Err(Error::Truncated)));
+    }
+
+    #[test]
+    fn elements_are_limited_in_all() {
+        let mut body = BytesMut::new();
+        body.put_i32(200_000);
+        body.resize(4 + 200_000 * 2 + 1, 0);
+        let refused = decode_request::<MetadataRequest>(&mut body.freeze(), 1);
+        assert!(matches!(refused, Err(Error::TooManyElements { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_tagged_field_that_lies_about_its_length_is_refused() {
+        let mut bytes = BytesMut::new();
+        FetchRequest::default().encode(&mut bytes, 12).unwrap();
+        bytes.truncate(bytes.len() - 1); // the empty list of tags
+        bytes.extend_from_slice(&[1, 0, 1, 3, b'a', b'b']); // tag 0 says one byte, its string takes three
+        let refused = decode_request::<FetchRequest>(&mut bytes.freeze(), 12);
+        assert!(matches!(refused, Err(Error::Malformed { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn headers_are_read_and_refused() {
+        assert!(matches!(head(&[0; 7]), Err(Error::Truncated)));
+        assert!(matches!(decode_header(&mut Bytes::from_static(&[0; 7])), Err(Error::Truncated)));
+        let unknown = Bytes::from_static(&[0x7f, 0, 0, 0, 0, 0, 0, 9]);
+        assert_eq!(head(&unknown).unwrap().correlation_id, 9);
+        assert!(matches!(decode_header(&mut unknown.clone()), Err(Error::UnknownApi { key: 0x7f00 })));
+        let cut = Bytes::from_static(&[0, 3, 0, 1, 0, 0, 0, 9, 0x7f, 0xff]);
+        assert!(matches!(decode_header(&mut cut.clone()), Err(Error::Truncated)));
+    }
+}
