@@ -1,1 +1,18 @@
-//! The desired state: gateway document, component specs, problem reports.
+//! The desired state of a gateway: the document, the components' specs, and problems reported all at once.
+//!
+//! Validation is pure and total: it never stops at the first problem and never touches the world. The same functions run
+//! in `streamforge check`, in the gateway before it accepts a document, and behind the forms.
+
+pub mod catalog;
+pub mod document;
+pub mod problem;
+pub mod read;
+pub mod rules;
+pub mod secret;
+
+pub use catalog::{Catalog, Kind, Spec};
+pub use document::{Component, Document, StreamMode, parse};
+pub use problem::Problem;
+pub use read::Object;
+pub use rules::{Aggregation, Limits, Rule, Validation};
+pub use secret::SecretRef;

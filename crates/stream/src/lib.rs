@@ -1,1 +1,17 @@
-//! What is on the stream: topics, messages, Avro, publisher and subscription.
+//! What is on the stream: the table of topics, the messages and their Avro form, the registry, publishing and reading.
+//!
+//! A topic name or a schema appears here and nowhere else. Knows Kafka only through `kafka::client`.
+
+pub mod avro;
+pub mod message;
+pub mod partitioner;
+pub mod publisher;
+pub mod schemas;
+pub mod subscription;
+pub mod topics;
+
+pub use message::Schema;
+pub use publisher::{Publisher, header};
+pub use schemas::Schemas;
+pub use subscription::{Start, Subscription};
+pub use topics::Topic;

@@ -1,0 +1,210 @@
+//! Producing in batches: a [`Batch`] collects records, a [`Pending`] tells when all of them are durable.
+//!
+//! Order: records of one partition stay in the order of [`Batch::send`], also over retries (idempotent producer).
+//! Nothing is reported as delivered before the broker acknowledged it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use tokio::sync::Notify;
+
+use super::{Error, Settings};
+
+/// Why a record was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The queue of unacknowledged records is full: wait for a [`Pending`], or apply the caller's overflow policy.
+    #[error("the queue of unacknowledged records is full")]
+    QueueFull,
+    /// This record can never be sent, for example because it is too large.
+    #[error("record refused")]
+    Refused { source: KafkaError },
+}
+
+/// An idempotent producer with its own delivery thread.
+pub struct Producer {
+    inner: ThreadedProducer<Context>,
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("unacknowledged", &self.inner.in_flight_count()).finish()
+    }
+}
+
+impl Producer {
+    /// Sets the client up; connects in the background and for ever.
+    pub fn open(settings: &Settings) -> Result<Self, Error> {
+        let inner = ThreadedProducer::from_config_and_context(&settings.producer(), Context)
+            .map_err(|source| Error::Client { bootstrap: settings.bootstrap.clone(), source: Box::new(source) })?;
+        Ok(Self { inner })
+    }
+
+    /// Begins a batch.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { producer: self, state: Arc::new(State::default()) }
+    }
+
+    /// Records sent and not yet acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Waits until everything is acknowledged; false when `timeout` came first.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.inner.flush(timeout).is_ok()
+    }
+
+    /// The reason, when the producer met an error it cannot recover from; open a new one then.
+    pub fn fatal_error(&self) -> Option<String> {
+        self.inner.client().fatal_error().map(|(code, text)| format!("{code}: {text}"))
+    }
+}
+
+/// Records on their way, counted together.
+#[derive(Debug)]
+pub struct Batch<'p> {
+    producer: &'p Producer,
+    state: Arc<State>,
+}
+
+impl Batch<'_> {
+    /// Queues one record; `timestamp_ms` is its Kafka timestamp. Headers with an empty name are skipped.
+    pub fn send(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: &[u8],
+        payload: &[u8],
+        timestamp_ms: i64,
+        headers: &[(&str, &[u8])],
+    ) -> Result<(), SendError> {
+        let mut owned = OwnedHeaders::new_with_capacity(headers.len());
+        for (key, value) in headers {
+            owned = owned.insert(Header { key, value: Some(*value) });
+        }
+        let record = BaseRecord::with_opaque_to(topic, Arc::clone(&self.state))
+            .partition(partition)
+            .key(key)
+            .payload(payload)
+            .timestamp(timestamp_ms)
+            .headers(owned);
+        self.state.pending.fetch_add(1, Ordering::AcqRel);
+        match self.producer.inner.send(record) {
+            Ok(()) => Ok(()),
+            Err((error, _)) => {
+                self.state.one_done();
+                match error {
+                    KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => Err(SendError::QueueFull),
+                    source => Err(SendError::Refused { source }),
+                }
+            }
+        }
+    }
+
+    /// Closes the batch.
+    pub fn finish(self) -> Pending {
+        self.state.closed.store(true, Ordering::Release);
+        self.state.one_done_if_empty();
+        Pending { state: self.state }
+    }
+}
+
+/// A closed batch, waiting for its acknowledgements.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    state: Arc<State>,
+}
+
+impl Pending {
+    /// True when all records are durable or one has failed for good.
+    pub fn is_done(&self) -> bool {
+        self.state.is_done()
+    }
+
+    /// Blocks up to `timeout`; `Ok(true)` when all records are durable, `Ok(false)` when the time was too short.
+    pub fn wait(&self, timeout: Duration) -> Result<bool, Error> {
+        let guard = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let (guard, waited) = self
+            .state
+            .done
+            .wait_timeout_while(guard, timeout, |_| !self.state.is_done())
+            .unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out() && !self.state.is_done() {
+            return Ok(false);
+        }
+        guard.clone().map_or(Ok(true), |reason| Err(Error::NotDelivered { reason }))
+    }
+
+    /// Waits without a thread. Cancel-safe.
+    pub async fn done(&self) -> Result<(), Error> {
+        loop {
+            let notified = self.state.notify.notified();
+            if self.state.is_done() {
+                let failure = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                return failure.map_or(Ok(()), |reason| Err(Error::NotDelivered { reason }));
+            }
+            notified.await;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: AtomicUsize,
+    closed: AtomicBool,
+    failure: Mutex<Option<String>>,
+    done: Condvar,
+    notify: Notify,
+}
+
+impl State {
+    fn is_done(&self) -> bool {
+        self.closed.load(Ordering::Acquire) && self.pending.load(Ordering::Acquire) == 0
+    }
+
+    fn one_done(&self) {
+        if self.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.one_done_if_empty();
+        }
+    }
+
+    fn one_done_if_empty(&self) {
+        if self.is_done() {
+            // the lock orders this against a waiter between its check and its wait
+            drop(self.failure.lock().unwrap_or_else(PoisonError::into_inner));
+            self.done.notify_all();
+            self.notify.notify_waiters();
+            self.notify.notify_one();
+        }
+    }
+
+    fn failed(&self, reason: String) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    }
+}
+
+struct Context;
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "stream connection");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<State>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, state: Arc<State>) {
+        if let Err((error, _)) = result {
+            state.failed(error.to_string());
+        }
+        state.one_done();
+    }
+}
