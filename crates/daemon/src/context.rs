@@ -25,6 +25,10 @@ pub struct Context {
     pub admin_listen: SocketAddr,
     /// Folder in which a process publishes its bound addresses as `<component>.addr`.
     pub run_dir: Option<PathBuf>,
+    /// Where schemas are registered, for example `http://127.0.0.1:8081`.
+    pub schema_registry: Option<String>,
+    /// Folder of the schema cache.
+    pub schema_cache: Option<PathBuf>,
     /// What the supervisor handed over: start counter and secrets.
     pub launch: Launch,
 }
@@ -42,6 +46,8 @@ impl Context {
             clock,
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             run_dir: None,
+            schema_registry: None,
+            schema_cache: None,
             launch: Launch::default(),
         }
     }
