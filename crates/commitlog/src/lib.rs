@@ -1,0 +1,38 @@
+//! Append-only segmented log on disk: one [`Log`] per partition, made durable in groups by a [`Flusher`].
+//!
+//! Knows bytes and offsets; nothing of Kafka requests, topics, networks or async. Everything it does to a disk goes
+//! through [`Vfs`], every time it reads through [`Clock`], so that tests can fail any call and cut the power anywhere.
+//!
+//! What it promises: what a commit has confirmed survives a killed process and a power cut (I1); below the durable
+//! offset nothing is missing and no offset is ever used twice (I2); recovery can be interrupted and repeated and deletes
+//! nothing that it cannot read (I9). After a failed fsync it stops (STR-03).
+//!
+//! Start reading at `log.rs` (append, sync), then `recovery.rs` and `read.rs`. The bytes on disk are described in
+//! `docs/specs/log-format.md`, the choice of layout in `docs/adr/0002-log-layout.md`.
+
+pub mod batch;
+mod clock;
+mod error;
+mod flush;
+mod index;
+mod log;
+mod num;
+mod producers;
+mod read;
+mod recovery;
+mod retention;
+mod salvage;
+mod segment;
+mod sim;
+pub mod state_file;
+mod vfs;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::{Error, SyncError};
+pub use flush::{Done, Flusher};
+pub use log::{Appended, Log, LogOptions, remove_dir};
+pub use producers::{BATCHES_REMEMBERED, PRODUCER_EXPIRY_MS, PRODUCERS_MAX, ProducerBatch, ProducerState};
+pub use recovery::{Cut, Damage, Recovery};
+pub use retention::{Removed, SEGMENTS_BY_SIZE_MAX, SEGMENTS_BY_TIME_MAX};
+pub use sim::{Crash, Fault, SimVfs};
+pub use vfs::{OpenMode, RealVfs, Vfs, VfsFile};

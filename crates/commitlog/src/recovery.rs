@@ -1,0 +1,447 @@
+//! Opening a log after any kind of stop: what is trusted, what is scanned, what is set aside.
+//!
+//! - A closed segment is trusted by its index file: checksum, base offset and length of the segment must match. Its data
+//!   is not read; a flipped bit in it is found by the first reader (`read.rs`), which checks every batch.
+//! - Without a valid index file it is scanned and the index rebuilt. If the scan ends early the segment is damaged when
+//!   an index file of it or of a later segment exists (its data had been synced then), and repaired by `salvage.rs`;
+//!   otherwise the power went before the first sync of the younger segments, nothing in them was ever acknowledged, and
+//!   they are set aside so that no offset below the end is missing.
+//! - Only the last segment is scanned in any case, from its checkpoint if there is one. A bad tail is cut: zeros are
+//!   truncated, anything else stays in the file behind the recorded length, and appends go to a new segment.
+//!
+//! Invariants: nothing unreadable is deleted (I9); a crash at any line is harmless, since every step leads to a state
+//! from which the same decisions follow; after two opens nothing changes any more.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::index::{self, Body, Footer};
+use crate::log::{Active, Condition, LogOptions, State};
+use crate::num::to_usize;
+use crate::producers::Producers;
+use crate::salvage;
+use crate::segment::{self, Meta, Segment, Window};
+use crate::state_file;
+use crate::vfs::{OpenMode, Vfs, VfsFile};
+
+/// Name of the state file that holds the log start offset.
+pub(crate) const START_OFFSET_FILE: &str = "start-offset";
+
+/// What opening a log has found.
+#[derive(Debug, Clone, Default)]
+pub struct Recovery {
+    /// First offset of the log.
+    pub start_offset: i64,
+    /// Offset the next record will get.
+    pub end_offset: i64,
+    /// Segments found.
+    pub segments: usize,
+    /// Bytes read and checked; 0 after an orderly stop.
+    pub scanned_bytes: u64,
+    /// Index files that were missing or damaged and are written anew.
+    pub rebuilt_indexes: usize,
+    /// The bad tail that was cut off, if any.
+    pub cut: Option<Cut>,
+    /// Damaged segments that were set aside during this open, with the exact offsets lost.
+    pub damages: Vec<Damage>,
+    /// Offsets that the log does not hold although they lie between its start and its end, now and from earlier damage;
+    /// inclusive.
+    pub missing: Vec<(i64, i64)>,
+    /// Files that were renamed because nothing in them had ever been acknowledged.
+    pub set_aside: Vec<PathBuf>,
+}
+
+/// Stored records that can no longer be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// First offset lost.
+    pub first_offset: i64,
+    /// Last offset lost.
+    pub last_offset: i64,
+    /// The file with the original bytes.
+    pub path: PathBuf,
+}
+
+/// A tail that was cut off the last segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment.
+    pub path: PathBuf,
+    /// Byte at which the bad tail starts.
+    pub position: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// The offset a valid batch would have had there, which the next append gets.
+    pub offset: i64,
+    /// What is wrong with its first bytes.
+    pub reason: String,
+}
+
+/// One pass over the folder.
+struct Pass<'a> {
+    vfs: &'a dyn Vfs,
+    dir: &'a Path,
+    options: &'a LogOptions,
+    now_ms: i64,
+    indexes: BTreeSet<i64>,
+    checkpoints: BTreeSet<i64>,
+    recovery: &'a mut Recovery,
+    closed: VecDeque<Arc<Segment>>,
+    unsettled: Vec<Arc<Segment>>,
+    active: Option<Active>,
+    active_dirty: bool,
+    names_dirty: bool,
+    producers: Producers,
+}
+
+/// What became of one segment that is not the last.
+enum Closed {
+    Kept,
+    /// It was repaired: the folder has changed, start over.
+    Repaired,
+    /// It ends early and nothing behind it was ever acknowledged.
+    EndsLog,
+}
+
+/// Brings the folder into a sound state and describes it.
+pub(crate) fn recover(
+    vfs: &dyn Vfs,
+    clock: &dyn Clock,
+    dir: &Path,
+    options: LogOptions,
+) -> Result<(State, Recovery), Error> {
+    create_dir(vfs, dir)?;
+    let mut recovery = Recovery::default();
+    let names = vfs.list(dir).map_err(Error::io("list", dir))?;
+    let mut names_dirty = salvage::resume(vfs, dir, &names)?;
+    let start = read_start_offset(vfs, dir)?;
+    loop {
+        let mut pass = Pass {
+            vfs,
+            dir,
+            options: &options,
+            now_ms: clock.now_ms(),
+            indexes: BTreeSet::new(),
+            checkpoints: BTreeSet::new(),
+            recovery: &mut recovery,
+            closed: VecDeque::new(),
+            unsettled: Vec::new(),
+            active: None,
+            active_dirty: false,
+            names_dirty,
+            producers: Producers::default(),
+        };
+        if !pass.run(start.unwrap_or(0))? {
+            names_dirty = pass.names_dirty;
+            continue;
+        }
+        let (closed, unsettled, active) = (pass.closed, pass.unsettled, pass.active);
+        let (active_dirty, names_dirty, producers) = (pass.active_dirty, pass.names_dirty, pass.producers);
+        let mut state = State {
+            options,
+            closed,
+            active,
+            unsettled,
+            start: start.unwrap_or(0),
+            next: 0,
+            active_dirty,
+            names_dirty,
+            producers,
+            condition: Condition::Open,
+            damages: Vec::new(),
+        };
+        finish(&mut state, &mut recovery, start.is_none() && start_file_exists(vfs, dir)?);
+        return Ok((state, recovery));
+    }
+}
+
+/// Fills in what follows from the segments: ends, holes, figures for the report.
+fn finish(state: &mut State, recovery: &mut Recovery, start_unknown: bool) {
+    let first = state.closed.front().map(|segment| segment.footer.base);
+    let first = first.or(state.active.as_ref().map(|active| active.meta.base));
+    if start_unknown {
+        state.start = first.unwrap_or(0); // both copies of the start offset are damaged: serve what there is
+    }
+    let mut expected = state.start;
+    let closed = state.closed.iter().map(|segment| (segment.footer.base, segment.footer.next));
+    let active = state.active.iter().map(|active| (active.meta.base, active.meta.next));
+    for (base, next) in closed.chain(active) {
+        if base > expected {
+            recovery.missing.push((expected, base - 1));
+        }
+        expected = expected.max(next);
+    }
+    state.next = expected;
+    if state.active.as_ref().is_some_and(|active| active.meta.next < state.next) {
+        state.retire_active(); // it ends before the log start: what comes next must not continue it
+    }
+    recovery.start_offset = state.start;
+    recovery.end_offset = state.next;
+    recovery.segments = state.closed.len() + usize::from(state.active.is_some());
+}
+
+impl Pass<'_> {
+    /// Visits all segments; false when a repair has changed the folder and the pass must be repeated.
+    fn run(&mut self, start: i64) -> Result<bool, Error> {
+        let names = self.vfs.list(self.dir).map_err(Error::io("list", self.dir))?;
+        let with = |extension| names.iter().filter_map(move |name| segment::parse_name(name, extension));
+        let mut bases: Vec<i64> = with(segment::LOG).collect();
+        self.indexes = with(segment::INDEX).collect();
+        self.checkpoints = with(segment::CHECKPOINT).collect();
+
+        // Segments wholly below the start were being deleted when the process stopped.
+        let trimmed = bases.windows(2).take_while(|pair| pair[1] <= start).count();
+        for base in bases.drain(..trimmed) {
+            self.remove(base, segment::LOG)?;
+        }
+        let orphans: Vec<i64> = self.indexes.iter().filter(|base| !bases.contains(base)).copied().collect();
+        for base in orphans {
+            self.remove(base, segment::INDEX)?;
+            self.indexes.remove(&base);
+        }
+        let stale: Vec<i64> = self.checkpoints.iter().filter(|base| Some(*base) != bases.last()).copied().collect();
+        for base in stale {
+            self.remove(base, segment::CHECKPOINT)?;
+            self.checkpoints.remove(&base);
+        }
+
+        for (position, base) in bases.iter().enumerate() {
+            let Some(next_base) = bases.get(position + 1) else {
+                self.last(*base)?;
+                break;
+            };
+            match self.closed(*base, *next_base)? {
+                Closed::Kept => {}
+                Closed::Repaired => return Ok(false),
+                Closed::EndsLog => {
+                    for later in &bases[position + 1..] {
+                        let path = segment::path(self.dir, *later, segment::LOG);
+                        self.recovery.set_aside.push(salvage::set_aside(self.vfs, &path, "cut")?);
+                        self.names_dirty = true;
+                        if self.checkpoints.remove(later) {
+                            self.remove(*later, segment::CHECKPOINT)?;
+                        }
+                    }
+                    self.last(*base)?;
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn remove(&mut self, base: i64, extension: &str) -> Result<(), Error> {
+        let path = segment::path(self.dir, base, extension);
+        self.names_dirty = true;
+        self.vfs.remove(&path).map_err(Error::io("remove", &path))
+    }
+
+    /// A segment that is followed by another, which starts at `bound`.
+    fn closed(&mut self, base: i64, bound: i64) -> Result<Closed, Error> {
+        let path = segment::path(self.dir, base, segment::LOG);
+        let file_len = self.vfs.len(&path).map_err(Error::io("measure", &path))?;
+        let footer = self.footer(base)?.filter(|footer| footer.file_len == file_len && footer.next <= bound);
+        if let Some(footer) = footer {
+            self.closed.push_back(Segment::settled(footer));
+            return Ok(Closed::Kept);
+        }
+        let file = self.vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
+        let mut meta = Meta::new(base);
+        let mut producers = self.producers_before()?;
+        self.scan(&*file, &path, file_len, bound, &mut meta, &mut producers)?;
+        if meta.next < bound && self.indexes.range(base..).next().is_none() {
+            return Ok(Closed::EndsLog);
+        }
+        if meta.next < bound && meta.len < file_len {
+            self.repair(base, bound, &*file, file_len)?;
+            return Ok(Closed::Repaired);
+        }
+        self.recovery.rebuilt_indexes += 1;
+        self.close(meta, file, file_len, producers);
+        Ok(Closed::Kept)
+    }
+
+    /// The youngest segment, the only one with an unsynced tail.
+    fn last(&mut self, base: i64) -> Result<(), Error> {
+        let path = segment::path(self.dir, base, segment::LOG);
+        let file_len = self.vfs.len(&path).map_err(Error::io("measure", &path))?;
+        if let Some((footer, body)) = self.whole_index(base, segment::INDEX)?.filter(|(f, _)| f.file_len == file_len) {
+            self.closed.push_back(Segment::settled(footer));
+            self.producers = body.producers;
+            return Ok(());
+        }
+        if self.indexes.contains(&base) {
+            self.remove(base, segment::INDEX)?; // it becomes the active segment again: its index must not exist
+        }
+        let checkpoint = self.whole_index(base, segment::CHECKPOINT)?.filter(|(footer, _)| footer.file_len <= file_len);
+        if checkpoint.is_none() && self.checkpoints.contains(&base) {
+            self.remove(base, segment::CHECKPOINT)?;
+        }
+        let (mut meta, mut producers, created_ms) = match checkpoint {
+            Some((footer, body)) => (Meta::resume(&footer, body.entries), body.producers, footer.created_ms),
+            None => (Meta::new(base), self.producers_before()?, self.now_ms),
+        };
+        let file = self.vfs.open(&path, OpenMode::Write).map_err(Error::io("open", &path))?;
+        let checked_from = meta.len;
+        let stopped_by = self.scan(&*file, &path, file_len, i64::MAX, &mut meta, &mut producers)?;
+        if let Some(reason) = stopped_by {
+            let (position, bytes, offset) = (meta.len, file_len - meta.len, meta.next);
+            self.recovery.cut = Some(Cut { path: path.clone(), position, bytes, offset, reason });
+            if zeros(&*file, position, file_len).map_err(Error::io("read", &path))? {
+                file.set_len(position).map_err(Error::io("cut", &path))?;
+            } else if position == 0 {
+                self.recovery.set_aside.push(salvage::set_aside(self.vfs, &path, "cut")?);
+                self.names_dirty = true;
+                self.producers = producers;
+                return Ok(());
+            } else {
+                self.producers = producers.clone();
+                self.close(meta, file, file_len, producers);
+                return Ok(());
+            }
+        }
+        self.active_dirty = file_len > checked_from;
+        self.producers = producers;
+        self.active = Some(Active { file, meta, created_ms });
+        Ok(())
+    }
+
+    /// Extends `meta` and `producers` by what a scan finds; says in words what stopped it.
+    fn scan(
+        &mut self,
+        file: &dyn VfsFile,
+        path: &Path,
+        end: u64,
+        bound: i64,
+        meta: &mut Meta,
+        producers: &mut Producers,
+    ) -> Result<Option<String>, Error> {
+        let from = meta.len;
+        let interval = self.options.index_interval_bytes;
+        let stopped_by = segment::scan(file, end, bound, meta, interval, |header| {
+            producers.replay(header, self.now_ms);
+        });
+        self.recovery.scanned_bytes += end - from;
+        Ok(stopped_by.map_err(Error::io("read", path))?.map(|reason| reason.to_string()))
+    }
+
+    /// Adds a closed segment whose index file has yet to be written.
+    fn close(&mut self, meta: Meta, file: Arc<dyn VfsFile>, file_len: u64, producers: Producers) {
+        let (base, next, data_len, max) = (meta.base, meta.next, meta.len, meta.max);
+        let footer = Footer { base, next, data_len, file_len, max, created_ms: self.now_ms };
+        let segment = Segment::closing(footer, file, meta.entries, producers);
+        self.unsettled.push(Arc::clone(&segment));
+        self.closed.push_back(segment);
+    }
+
+    fn repair(&mut self, base: i64, bound: i64, file: &dyn VfsFile, file_len: u64) -> Result<(), Error> {
+        let path = segment::path(self.dir, base, segment::LOG);
+        let inspected = salvage::inspect(file, file_len, base, bound, self.options.index_interval_bytes);
+        let (runs, lost) = inspected.map_err(Error::io("read", &path))?;
+        let aside = salvage::replace(self.vfs, self.dir, base, file, &runs)?;
+        self.names_dirty = true;
+        let damages = lost.into_iter().map(|(first_offset, last_offset)| {
+            let path = aside.clone();
+            Damage { first_offset, last_offset, path }
+        });
+        self.recovery.damages.extend(damages);
+        Ok(())
+    }
+
+    /// The fixed part of an index file, if it is valid and belongs to `base`.
+    fn footer(&self, base: i64) -> Result<Option<Footer>, Error> {
+        if !self.indexes.contains(&base) {
+            return Ok(None);
+        }
+        let path = segment::path(self.dir, base, segment::INDEX);
+        let file = self.vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
+        let mut bytes = [0; index::FOOTER_BYTES];
+        let count = file.read_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
+        Ok(index::decode_footer(&bytes[..count]).filter(|footer| footer.base == base))
+    }
+
+    fn whole_index(&self, base: i64, extension: &str) -> Result<Option<(Footer, Body)>, Error> {
+        let known = if extension == segment::INDEX { &self.indexes } else { &self.checkpoints };
+        if !known.contains(&base) {
+            return Ok(None);
+        }
+        let index = read_index(self.vfs, &segment::path(self.dir, base, extension))?;
+        Ok(index.filter(|(footer, _)| footer.base == base))
+    }
+
+    /// Producer states at the end of the segments visited so far.
+    fn producers_before(&self) -> Result<Producers, Error> {
+        let Some(previous) = self.closed.back() else { return Ok(Producers::default()) };
+        let unsettled = crate::log::lock(&previous.unsettled);
+        if let Some(unsettled) = unsettled.as_ref() {
+            return Ok((*unsettled.producers).clone());
+        }
+        let index = self.whole_index(previous.footer.base, segment::INDEX)?;
+        Ok(index.map(|(_, body)| body.producers).unwrap_or_default())
+    }
+}
+
+/// Reads a whole index file; `None` when it is missing or damaged.
+pub(crate) fn read_index(vfs: &dyn Vfs, path: &Path) -> Result<Option<(Footer, Body)>, Error> {
+    let file = match vfs.open(path, OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(Error::io("open", path))?,
+    };
+    let len = file.len().map_err(Error::io("measure", path))?;
+    if len > index::FILE_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; to_usize(len)];
+    let count = file.read_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+    Ok(index::decode(&bytes[..count]))
+}
+
+fn zeros(file: &dyn VfsFile, from: u64, end: u64) -> io::Result<bool> {
+    let mut window = Window::new(file, end);
+    let mut position = from;
+    while position < end {
+        let bytes = window.at(position, 1)?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        if bytes.is_empty() {
+            break;
+        }
+        position += crate::num::to_u64(bytes.len());
+    }
+    Ok(true)
+}
+
+fn create_dir(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
+    let mut missing = Vec::new();
+    for ancestor in dir.ancestors() {
+        if ancestor.as_os_str().is_empty() || vfs.exists(ancestor).map_err(Error::io("look for", ancestor))? {
+            break;
+        }
+        missing.push(ancestor);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    vfs.create_dir_all(dir).map_err(Error::io("create", dir))?;
+    for created in missing {
+        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        vfs.sync_dir(parent).map_err(Error::io("sync folder", parent))?;
+    }
+    Ok(())
+}
+
+fn read_start_offset(vfs: &dyn Vfs, dir: &Path) -> Result<Option<i64>, Error> {
+    let path = dir.join(START_OFFSET_FILE);
+    let read = state_file::read(vfs, &path).map_err(Error::io("read", &path))?;
+    Ok(read.and_then(|(bytes, _)| Some(i64::from_be_bytes(bytes.try_into().ok()?))))
+}
+
+fn start_file_exists(vfs: &dyn Vfs, dir: &Path) -> Result<bool, Error> {
+    let path = dir.join(START_OFFSET_FILE);
+    state_file::exists(vfs, &path).map_err(Error::io("look for", &path))
+}
