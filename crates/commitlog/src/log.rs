@@ -103,11 +103,33 @@ pub(crate) struct State {
     pub(crate) next: i64,
     /// The active file holds bytes that no sync has covered.
     pub(crate) active_dirty: bool,
-    /// A name in the folder is not durable yet.
-    pub(crate) names_dirty: bool,
+    /// Changes of names in the folder, and how many of them are durable.
+    pub(crate) names: Names,
     pub(crate) producers: Producers,
     pub(crate) condition: Condition,
     pub(crate) damages: Vec<Damage>,
+}
+
+/// Counts changes of names in a folder, so that a sync that started earlier does not vouch for later ones.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Names {
+    changed: u64,
+    synced: u64,
+}
+
+impl Names {
+    pub(crate) fn change(&mut self) {
+        self.changed += 1;
+    }
+
+    fn dirty(self) -> bool {
+        self.changed > self.synced
+    }
+
+    /// Takes note of a successful sync that started when `at_start` was the state.
+    fn sync(&mut self, at_start: Names) {
+        self.synced = self.synced.max(at_start.changed);
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -351,10 +373,20 @@ impl Log {
     }
 
     /// Closes the active segment, if there is one, and starts the next. On error nothing has changed.
+    ///
+    /// Names become durable in the order of the segments: one that is missing before a younger one is a loss, not a
+    /// power cut. A sync normally has seen to that; only rolling faster than syncing pays for it here.
     pub(crate) fn roll(&self, state: &mut State, now_ms: i64) -> Result<(), Error> {
+        if state.names.dirty() {
+            if let Err(failure) = self.sync_names() {
+                state.condition = Condition::Stopped;
+                return Err(failure.into_error());
+            }
+            state.names.sync(state.names);
+        }
         let path = segment::path(&self.dir, state.next, segment::LOG);
         let file = self.create_segment(&path)?;
-        state.names_dirty = true;
+        state.names.change();
         state.retire_active();
         state.active = Some(Active { file, meta: Meta::new(state.next), created_ms: now_ms });
         Ok(())
@@ -399,14 +431,14 @@ impl Log {
             let active = state.active.as_ref().filter(|_| state.active_dirty);
             let active = active.map(|active| (Arc::clone(&active.file), active.meta.base));
             state.active_dirty = false;
-            let names = std::mem::take(&mut state.names_dirty);
-            (state.unsettled.clone(), active, names, state.next)
+            (state.unsettled.clone(), active, state.names, state.next)
         };
-        let outcome = self.sync_parts(&unsettled, active.as_ref(), names);
+        let outcome = self.sync_parts(&unsettled, active.as_ref(), names.dirty());
         let mut state = self.state();
         match outcome {
             Ok(()) => {
                 state.unsettled.drain(..unsettled.len());
+                state.names.sync(names);
                 let before = self.durable.swap(end, Ordering::AcqRel);
                 Ok(before < end)
             }
@@ -416,7 +448,7 @@ impl Log {
             }
             Err(SyncFailure::Other(error)) => {
                 state.active_dirty |= active.is_some();
-                state.names_dirty = true;
+                state.names.change(); // index files may have been created
                 Err(error)
             }
         }
@@ -450,6 +482,17 @@ impl Log {
 
     fn sync_names(&self) -> Result<(), SyncFailure> {
         self.vfs.sync_dir(&self.dir).map_err(Error::io("sync folder", &self.dir)).map_err(SyncFailure::Sync)
+    }
+
+    /// Makes the names in the folder durable. They are those of the segments, too, so a failure stops the log.
+    pub(crate) fn sync_names_or_stop(&self) -> Result<(), Error> {
+        let names = self.state().names;
+        let synced = self.sync_names().map_err(SyncFailure::into_error);
+        match &synced {
+            Ok(()) => self.state().names.sync(names),
+            Err(_) => self.state().condition = Condition::Stopped,
+        }
+        synced
     }
 
     /// Makes the data of a closed segment durable.

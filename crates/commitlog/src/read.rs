@@ -317,7 +317,10 @@ impl Log {
         }
         let index = read_index(&*self.vfs, &segment::path(&self.dir, base, segment::INDEX))?;
         let producers = index.map_or(producers, |(_, body)| body.producers);
-        let aside = salvage::replace(&*self.vfs, &self.dir, base, &*file, &runs)?;
+        // After a failure half-way the files await the next start, which finishes the repair; a failed sync stops the log.
+        let replaced = salvage::replace(&*self.vfs, &self.dir, base, &*file, &runs);
+        self.sync_names_or_stop()?;
+        let aside = replaced?;
         lock(&self.cache).forget(base);
         let mut segments = Vec::with_capacity(runs.len());
         for run in runs {
@@ -335,7 +338,7 @@ impl Log {
                 state.closed.insert(index + position, segment);
             }
         }
-        state.names_dirty = true;
+        state.names.change();
         state.damages.extend(damages.iter().cloned());
         drop(state);
         self.sync_under_maintenance()?;

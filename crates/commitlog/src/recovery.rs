@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::index::{self, Body, Footer};
-use crate::log::{Active, Condition, LogOptions, State};
+use crate::log::{Active, Condition, LogOptions, Names, State};
 use crate::num::to_usize;
 use crate::producers::Producers;
 use crate::salvage;
@@ -94,7 +94,7 @@ struct Pass<'a> {
     unsettled: Vec<Arc<Segment>>,
     active: Option<Active>,
     active_dirty: bool,
-    names_dirty: bool,
+    names: Names,
     producers: Producers,
 }
 
@@ -117,7 +117,8 @@ pub(crate) fn recover(
     create_dir(vfs, dir)?;
     let mut recovery = Recovery::default();
     let names = vfs.list(dir).map_err(Error::io("list", dir))?;
-    let mut names_dirty = salvage::resume(vfs, dir, &names)?;
+    salvage::resume(vfs, dir, &names)?;
+    let mut names = Names::default();
     let start = read_start_offset(vfs, dir)?;
     loop {
         let mut pass = Pass {
@@ -132,15 +133,15 @@ pub(crate) fn recover(
             unsettled: Vec::new(),
             active: None,
             active_dirty: false,
-            names_dirty,
+            names,
             producers: Producers::default(),
         };
         if !pass.run(start.unwrap_or(0))? {
-            names_dirty = pass.names_dirty;
+            names = pass.names;
             continue;
         }
         let (closed, unsettled, active) = (pass.closed, pass.unsettled, pass.active);
-        let (active_dirty, names_dirty, producers) = (pass.active_dirty, pass.names_dirty, pass.producers);
+        let (active_dirty, names, producers) = (pass.active_dirty, pass.names, pass.producers);
         let mut state = State {
             options,
             closed,
@@ -149,7 +150,7 @@ pub(crate) fn recover(
             start: start.unwrap_or(0),
             next: 0,
             active_dirty,
-            names_dirty,
+            names,
             producers,
             condition: Condition::Open,
             damages: Vec::new(),
@@ -221,7 +222,7 @@ impl Pass<'_> {
                     for later in &bases[position + 1..] {
                         let path = segment::path(self.dir, *later, segment::LOG);
                         self.recovery.set_aside.push(salvage::set_aside(self.vfs, &path, "cut")?);
-                        self.names_dirty = true;
+                        self.names.change();
                         if self.checkpoints.remove(later) {
                             self.remove(*later, segment::CHECKPOINT)?;
                         }
@@ -236,7 +237,7 @@ impl Pass<'_> {
 
     fn remove(&mut self, base: i64, extension: &str) -> Result<(), Error> {
         let path = segment::path(self.dir, base, extension);
-        self.names_dirty = true;
+        self.names.change();
         self.vfs.remove(&path).map_err(Error::io("remove", &path))
     }
 
@@ -250,6 +251,7 @@ impl Pass<'_> {
             return Ok(Closed::Kept);
         }
         let file = self.vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
+        let file_len = flush_and_forget(&*file, &path)?;
         let mut meta = Meta::new(base);
         let mut producers = self.producers_before()?;
         self.scan(&*file, &path, file_len, bound, &mut meta, &mut producers)?;
@@ -277,7 +279,11 @@ impl Pass<'_> {
         if self.indexes.contains(&base) {
             self.remove(base, segment::INDEX)?; // it becomes the active segment again: its index must not exist
         }
-        let checkpoint = self.whole_index(base, segment::CHECKPOINT)?.filter(|(footer, _)| footer.file_len <= file_len);
+        let file = self.vfs.open(&path, OpenMode::Write).map_err(Error::io("open", &path))?;
+        let checkpoint = self.whole_index(base, segment::CHECKPOINT)?;
+        let orderly = checkpoint.as_ref().is_some_and(|(footer, _)| footer.file_len == file_len);
+        let file_len = if orderly { file_len } else { flush_and_forget(&*file, &path)? };
+        let checkpoint = checkpoint.filter(|(footer, _)| footer.file_len <= file_len);
         if checkpoint.is_none() && self.checkpoints.contains(&base) {
             self.remove(base, segment::CHECKPOINT)?;
         }
@@ -285,17 +291,16 @@ impl Pass<'_> {
             Some((footer, body)) => (Meta::resume(&footer, body.entries), body.producers, footer.created_ms),
             None => (Meta::new(base), self.producers_before()?, self.now_ms),
         };
-        let file = self.vfs.open(&path, OpenMode::Write).map_err(Error::io("open", &path))?;
-        let checked_from = meta.len;
         let stopped_by = self.scan(&*file, &path, file_len, i64::MAX, &mut meta, &mut producers)?;
         if let Some(reason) = stopped_by {
             let (position, bytes, offset) = (meta.len, file_len - meta.len, meta.next);
             self.recovery.cut = Some(Cut { path: path.clone(), position, bytes, offset, reason });
             if zeros(&*file, position, file_len).map_err(Error::io("read", &path))? {
                 file.set_len(position).map_err(Error::io("cut", &path))?;
+                self.active_dirty = true;
             } else if position == 0 {
                 self.recovery.set_aside.push(salvage::set_aside(self.vfs, &path, "cut")?);
-                self.names_dirty = true;
+                self.names.change();
                 self.producers = producers;
                 return Ok(());
             } else {
@@ -304,7 +309,6 @@ impl Pass<'_> {
                 return Ok(());
             }
         }
-        self.active_dirty = file_len > checked_from;
         self.producers = producers;
         self.active = Some(Active { file, meta, created_ms });
         Ok(())
@@ -343,7 +347,7 @@ impl Pass<'_> {
         let inspected = salvage::inspect(file, file_len, base, bound, self.options.index_interval_bytes);
         let (runs, lost) = inspected.map_err(Error::io("read", &path))?;
         let aside = salvage::replace(self.vfs, self.dir, base, file, &runs)?;
-        self.names_dirty = true;
+        self.names.change();
         let damages = lost.into_iter().map(|(first_offset, last_offset)| {
             let path = aside.clone();
             Damage { first_offset, last_offset, path }
@@ -398,6 +402,14 @@ pub(crate) fn read_index(vfs: &dyn Vfs, path: &Path) -> Result<Option<(Footer, B
     let mut bytes = vec![0; to_usize(len)];
     let count = file.read_at(&mut bytes, 0).map_err(Error::io("read", path))?;
     Ok(index::decode(&bytes[..count]))
+}
+
+/// Prepares a file for scanning: the scan must see the disk and not the cache, because after a failed sync the cache goes
+/// on showing what never arrived (STR-03). Syncing first keeps what a killed process has written. Returns the length.
+fn flush_and_forget(file: &dyn VfsFile, path: &Path) -> Result<u64, Error> {
+    file.sync_data().map_err(Error::io("sync", path))?;
+    file.drop_cache().map_err(Error::io("drop the cache of", path))?;
+    file.len().map_err(Error::io("measure", path))
 }
 
 fn zeros(file: &dyn VfsFile, from: u64, end: u64) -> io::Result<bool> {

@@ -92,7 +92,8 @@ impl Log {
     /// Makes `new_start` the start of the log and unlinks what lies wholly below; counts segments and bytes.
     fn trim(&self, new_start: i64) -> Result<(usize, u64), Error> {
         let path = self.dir.join(START_OFFSET_FILE);
-        state_file::write(&*self.vfs, &path, &new_start.to_be_bytes()).map_err(Error::io("write", &path))?;
+        state_file::replace(&*self.vfs, &path, &new_start.to_be_bytes()).map_err(Error::io("write", &path))?;
+        self.sync_names_or_stop()?;
         let removed: Vec<Arc<Segment>> = {
             let mut state = self.state();
             state.start = new_start;

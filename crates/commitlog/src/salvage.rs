@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::batch::{HEADER_BYTES, LEADER_EPOCH};
+use crate::batch::{HEADER_BYTES, Header, LEADER_EPOCH};
 use crate::error::Error;
 use crate::num::{to_u64, to_usize};
 use crate::segment::{self, Meta, Window};
@@ -45,11 +45,19 @@ pub(crate) fn inspect(
     let mut window = Window::new(file, end);
     let mut position = 0;
     let mut expected = base;
+    let mut chained = true; // the bytes before this position are an intact batch, or there are none
     while position < end {
         let intact = window.check(position)?.ok().filter(|header| {
             header.leader_epoch == LEADER_EPOCH && header.base_offset >= expected && header.next_offset() <= bound
         });
-        let Some(header) = intact else {
+        let placed = match intact {
+            Some(header) if chained && header.base_offset == expected => Some(header),
+            // The checksum does not cover the offset, so a batch is believed only together with a neighbour.
+            Some(header) if anchored(&mut window, position, &header, end, bound)? => Some(header).filter(|_| !chained),
+            _ => None,
+        };
+        chained = placed.is_some();
+        let Some(header) = placed else {
             position = next_candidate(file, position + 1, end, expected, bound)?;
             continue;
         };
@@ -73,6 +81,15 @@ pub(crate) fn inspect(
         lost.push((expected, bound - 1));
     }
     Ok((runs, lost))
+}
+
+/// Whether what follows a batch confirms its offset: the batch behind it, or the end of the segment.
+fn anchored(window: &mut Window<'_>, position: u64, header: &Header, end: u64, bound: i64) -> io::Result<bool> {
+    let behind = position + to_u64(header.size());
+    if behind == end {
+        return Ok(header.next_offset() == bound);
+    }
+    Ok(window.check(behind)?.is_ok_and(|next| next.base_offset == header.next_offset()))
 }
 
 /// The next position that looks like the start of a batch of this segment; `end` when there is none.
@@ -145,8 +162,8 @@ fn adopt(vfs: &dyn Vfs, dir: &Path, base: i64, runs: &[i64]) -> Result<(), Error
     Ok(())
 }
 
-/// Finishes or undoes a repair that a crash has interrupted. Says whether it changed anything.
-pub(crate) fn resume(vfs: &dyn Vfs, dir: &Path, names: &[String]) -> Result<bool, Error> {
+/// Finishes or undoes a repair that a crash has interrupted.
+pub(crate) fn resume(vfs: &dyn Vfs, dir: &Path, names: &[String]) -> Result<(), Error> {
     let mut pending: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for name in names {
         if let Some((base, run)) = parse_salvage_name(name) {
@@ -165,7 +182,7 @@ pub(crate) fn resume(vfs: &dyn Vfs, dir: &Path, names: &[String]) -> Result<bool
             adopt(vfs, dir, *base, runs)?;
         }
     }
-    Ok(!pending.is_empty())
+    Ok(())
 }
 
 /// Renames a file to `<name>.<label>`, with a number where that exists already, and returns the new name.

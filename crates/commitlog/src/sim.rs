@@ -3,7 +3,7 @@
 //!
 //! The model is the strict reading of POSIX: file contents are durable after `sync_data`, names after `sync_dir` of
 //! their folder, and until then any subset may be there after a power cut, written sectors in any order. A failed sync
-//! drops what it should have written, as Linux does: later syncs succeed without it.
+//! drops what it should have written, as Linux does: reads still show it, later syncs succeed without it.
 //! `SimVfs` is a handle; clones see the same disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -543,6 +543,17 @@ impl VfsFile for SimFile {
             change.apply(&mut inode.durable);
         }
         disk.syncs_done += 1;
+        Ok(())
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        let mut disk = self.vfs.disk();
+        disk.begin_whole("drop_cache", &self.path)?;
+        let inode = disk.inode(self.inode);
+        inode.live.clone_from(&inode.durable);
+        for change in &inode.pending {
+            change.apply(&mut inode.live);
+        }
         Ok(())
     }
 

@@ -33,6 +33,12 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Replaces the contents of `path` by `payload`. When it returns, the new contents are durable.
 pub fn write(vfs: &dyn Vfs, path: &Path, payload: &[u8]) -> io::Result<()> {
+    replace(vfs, path, payload)?;
+    vfs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Like [`write`], but leaves the sync of the folder to a caller who must know when that fails.
+pub(crate) fn replace(vfs: &dyn Vfs, path: &Path, payload: &[u8]) -> io::Result<()> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "state exceeds 64 MiB"));
     }
@@ -50,8 +56,7 @@ pub fn write(vfs: &dyn Vfs, path: &Path, payload: &[u8]) -> io::Result<()> {
     if read_one(vfs, path)?.is_some() {
         vfs.rename(path, &beside(path, ".prev"))?;
     }
-    vfs.rename(&temporary, path)?;
-    vfs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    vfs.rename(&temporary, path)
 }
 
 /// Contents of `path` and the copy they come from; `None` when there is no valid copy.

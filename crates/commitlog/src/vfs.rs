@@ -57,6 +57,9 @@ pub trait VfsFile: Send + Sync + Debug {
     /// Makes contents and length durable. After an error nothing is known about what was written since the last
     /// success, and a second call proves nothing (STR-03).
     fn sync_data(&self) -> io::Result<()>;
+    /// Asks the kernel to forget cached pages that need no writing, so that the next reads come from the disk. After a
+    /// failed sync the cache goes on showing what never arrived there. Best effort; sync first.
+    fn drop_cache(&self) -> io::Result<()>;
     /// Cuts or zero-extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Length in bytes.
@@ -164,6 +167,10 @@ impl VfsFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)?)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

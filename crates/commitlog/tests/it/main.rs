@@ -1,4 +1,12 @@
 //! Behaviour of the log as its users see it, over a simulated disk that crashes and over the real one.
 
 mod basics;
+mod damage;
+mod faults;
+mod flusher;
+mod model;
+mod producers;
+mod retention;
+mod state_files;
 mod support;
+mod tail;
