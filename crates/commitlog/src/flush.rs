@@ -136,7 +136,7 @@ impl Flusher {
                 !std::mem::replace(&mut slot.queued, true)
             };
             if enqueue && !self.shared.enqueue(Arc::clone(&log)) {
-                self.shared.finish_waiters(&log, &Err(SyncError::Stopping));
+                refuse_waiters(&log, &SyncError::Stopping);
             }
         }
     }
@@ -248,16 +248,17 @@ impl Shared {
         let reason = lock(&self.reason).clone();
         SyncError::Failed { reason: reason.unwrap_or_else(|| "a sync failed".into()) }
     }
+}
 
-    fn finish_waiters(&self, log: &Log, result: &Result<(), SyncError>) {
-        let waiters = {
-            let mut slot = lock(&log.flush);
-            slot.queued = false;
-            std::mem::take(&mut slot.waiters)
-        };
-        for waiter in waiters {
-            waiter.finish_one(result.clone());
-        }
+/// Takes a log out of the queue it did not get into, and tells those who wait for it.
+fn refuse_waiters(log: &Log, error: &SyncError) {
+    let waiters = {
+        let mut slot = lock(&log.flush);
+        slot.queued = false;
+        std::mem::take(&mut slot.waiters)
+    };
+    for waiter in waiters {
+        waiter.finish_one(Err(error.clone()));
     }
 }
 

@@ -7,7 +7,7 @@
 //! offset nothing is missing and no offset is ever used twice (I2); recovery can be interrupted and repeated and deletes
 //! nothing that it cannot read (I9). After a failed fsync it stops (STR-03).
 //!
-//! Start reading at `log.rs` (append, sync), then `recovery.rs` and `read.rs`. The bytes on disk are described in
+//! Start reading at `log.rs` (appending), then `sync.rs`, `recovery.rs` and `read.rs`. The bytes on disk are described in
 //! `docs/specs/log-format.md`, the choice of layout in `docs/adr/0002-log-layout.md`.
 
 pub mod batch;
@@ -25,6 +25,7 @@ mod salvage;
 mod segment;
 mod sim;
 pub mod state_file;
+mod sync;
 mod vfs;
 
 pub use clock::{Clock, ManualClock, SystemClock};

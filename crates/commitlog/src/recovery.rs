@@ -20,12 +20,13 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::index::{self, Body, Footer};
-use crate::log::{Active, Condition, LogOptions, Names, State};
+use crate::log::{Active, Condition, LogOptions, State};
 use crate::num::to_usize;
 use crate::producers::Producers;
 use crate::salvage;
 use crate::segment::{self, Meta, Segment, Window};
 use crate::state_file;
+use crate::sync::Names;
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// Name of the state file that holds the log start offset.

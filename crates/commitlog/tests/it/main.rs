@@ -1,5 +1,7 @@
 //! Behaviour of the log as its users see it, over a simulated disk that crashes and over the real one.
 
+#![expect(clippy::unwrap_used, reason = "also in the helpers of the tests a panic is the report")]
+
 mod basics;
 mod damage;
 mod faults;
