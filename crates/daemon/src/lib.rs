@@ -12,6 +12,7 @@ pub mod launch;
 pub mod logging;
 pub mod metrics;
 pub mod report;
+pub mod ring_file;
 pub mod state_file;
 pub mod tasks;
 

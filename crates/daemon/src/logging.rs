@@ -1,93 +1,144 @@
-//! Structured logs: one JSON object per line on standard output, or plain text for a person at a terminal.
+//! Structured logs: one JSON object per line, to standard output for machines, as text to standard error for a person,
+//! and always to a size-capped ring of files where one is given.
 //!
 //! `{"timestamp":..., "level":..., "component":..., "gateway_id":..., "message":..., <fields>}`. The level comes from
-//! `SF_LOG` (for example `info,gateway=debug`), `info` when unset.
+//! `SF_LOG` (for example `info,gateway=debug`), `info` when unset. A supervisor passes its children's lines through
+//! [`forward`], so that one place holds them all.
 
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use model::{Clock, SystemClock};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::ring_file::RingFile;
 
 /// Longest text a log field may carry; what is longer is cut, so that a field value cannot flood the ring.
 const FIELD_LENGTH_MAX: usize = 4096;
 
-/// How lines look.
+/// What goes to the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// For machines; what children and services use.
+pub enum Terminal {
+    /// JSON lines on standard output; what children and services use.
     Json,
-    /// For a person: time, level, component, message, fields.
-    Text,
+    /// Text on standard error; warnings and errors only when `quiet`.
+    Text { quiet: bool },
 }
 
+/// Where logs go.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub terminal: Terminal,
+    /// Folder of the ring of files.
+    pub folder: Option<PathBuf>,
+}
+
+struct Output {
+    options: Options,
+    component: String,
+    gateway_id: String,
+    file: Option<Mutex<RingFile>>,
+}
+
+static OUTPUT: OnceLock<Output> = OnceLock::new();
+
 /// Installs the process-wide logger; the first call wins.
-pub fn init(style: Style, component: &str, gateway_id: &str) {
+pub fn init(options: Options, component: &str, gateway_id: &str) {
+    let file = options.folder.as_ref().map(|folder| Mutex::new(RingFile::new(folder)));
+    let output = Output { options, component: component.to_owned(), gateway_id: gateway_id.to_owned(), file };
+    if OUTPUT.set(output).is_err() {
+        return;
+    }
     let filter = EnvFilter::try_from_env("SF_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let format = Lines { style, component: component.to_owned(), gateway_id: gateway_id.to_owned() };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).event_format(format);
-    let installed = match style {
-        Style::Json => subscriber.with_writer(std::io::stdout).try_init(),
-        Style::Text => subscriber.with_writer(std::io::stderr).try_init(),
-    };
+    let installed = tracing_subscriber::registry().with(filter).with(Lines).try_init();
     if installed.is_err() {
-        tracing::debug!("the logger was installed before");
+        tracing::debug!("another logger was installed before");
     }
 }
 
-struct Lines {
-    style: Style,
-    component: String,
-    gateway_id: String,
+/// Passes on a line that a child wrote to its standard output; what is not JSON becomes the message of one.
+pub fn forward(component: &str, line: &str) {
+    let Some(output) = OUTPUT.get() else { return };
+    let map = match serde_json::from_str::<Value>(line) {
+        Ok(Value::Object(map)) => map,
+        _ => base(output, component, "INFO", clean(line)),
+    };
+    output.write(&map);
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+struct Lines;
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _ctx: Context<'_, S>) {
+        let Some(output) = OUTPUT.get() else { return };
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let now = SystemClock.now();
-        let level = event.metadata().level().as_str();
-        match self.style {
-            Style::Json => {
-                let mut line = Map::new();
-                line.insert("timestamp".to_owned(), now.to_string().into());
-                line.insert("level".to_owned(), level.into());
-                line.insert("component".to_owned(), self.component.clone().into());
-                line.insert("gateway_id".to_owned(), self.gateway_id.clone().into());
-                line.insert("message".to_owned(), fields.message.into());
-                for (key, value) in fields.rest {
-                    line.entry(key).or_insert(value);
+        let mut line = base(output, &output.component, event.metadata().level().as_str(), fields.message);
+        for (key, value) in fields.rest {
+            line.entry(key).or_insert(value);
+        }
+        output.write(&line);
+    }
+}
+
+fn base(output: &Output, component: &str, level: &str, message: String) -> Map<String, Value> {
+    let mut line = Map::new();
+    line.insert("timestamp".to_owned(), SystemClock.now().to_string().into());
+    line.insert("level".to_owned(), level.into());
+    line.insert("component".to_owned(), component.into());
+    line.insert("gateway_id".to_owned(), output.gateway_id.clone().into());
+    line.insert("message".to_owned(), message.into());
+    line
+}
+
+impl Output {
+    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where log lines leave the process")]
+    fn write(&self, line: &Map<String, Value>) {
+        let json = serde_json::to_string(line).unwrap_or_default();
+        if let Some(file) = &self.file {
+            file.lock().unwrap_or_else(PoisonError::into_inner).write_line(&json);
+        }
+        match self.options.terminal {
+            Terminal::Json => println!("{json}"),
+            Terminal::Text { quiet } => {
+                let level = text_of(line, "level");
+                if !quiet || level == "ERROR" || level == "WARN" {
+                    eprintln!("{}", text_line(line));
                 }
-                writeln!(writer, "{}", Value::Object(line))
-            }
-            Style::Text => {
-                let time = now.to_string();
-                write!(
-                    writer,
-                    "{} {level:5} {}: {}",
-                    time.get(11..19).unwrap_or(&time),
-                    self.component,
-                    fields.message
-                )?;
-                for (key, value) in &fields.rest {
-                    match value {
-                        Value::String(text) => write!(writer, " {key}={text}")?,
-                        other => write!(writer, " {key}={other}")?,
-                    }
-                }
-                writeln!(writer)
             }
         }
     }
+}
+
+fn text_of<'l>(line: &'l Map<String, Value>, key: &str) -> &'l str {
+    line.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// `10:00:00 WARN  adapter_press: message key=value`
+fn text_line(line: &Map<String, Value>) -> String {
+    let time = text_of(line, "timestamp");
+    let time = time.get(11..19).unwrap_or(time);
+    let mut text =
+        format!("{time} {:5} {}: {}", text_of(line, "level"), text_of(line, "component"), text_of(line, "message"));
+    for (key, value) in line {
+        if matches!(key.as_str(), "timestamp" | "level" | "component" | "gateway_id" | "message") {
+            continue;
+        }
+        text.push(' ');
+        text.push_str(key);
+        text.push('=');
+        match value {
+            Value::String(value) => text.push_str(value),
+            other => text.push_str(&other.to_string()),
+        }
+    }
+    text
 }
 
 #[derive(Default)]
@@ -147,5 +198,12 @@ mod tests {
         // G-11
         assert_eq!(clean("a\r\n{\"level\":1}\u{1b}[2J"), "a  {\"level\":1} [2J");
         assert_eq!(clean(&"x".repeat(10_000)).len(), FIELD_LENGTH_MAX);
+    }
+
+    #[test]
+    fn a_line_for_a_person() {
+        let line = r#"{"timestamp":"2026-01-29T10:00:00.000Z","level":"WARN","component":"a","gateway_id":"g","message":"m","retry_in_ms":5,"why":"x y"}"#;
+        let map: Map<String, Value> = serde_json::from_str(line).unwrap();
+        assert_eq!(text_line(&map), "10:00:00 WARN  a: m retry_in_ms=5 why=x y");
     }
 }

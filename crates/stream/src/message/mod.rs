@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod dead_letter;
 pub mod event;
+pub mod json;
 pub mod telemetry;
 
 pub use dead_letter::DeadLetter;

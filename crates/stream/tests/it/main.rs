@@ -1,0 +1,5 @@
+//! The stream's contracts against the Avro library and the golden samples.
+
+mod codec;
+mod golden;
+mod samples;

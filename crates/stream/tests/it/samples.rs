@@ -1,0 +1,120 @@
+//! Fixed records, one per contract, that never change: what the golden files hold.
+
+use model::{
+    Aggregate, Classification, Quality, Reading, Resolution, Statistics, TextList, TextMap, Timestamp, Value, ValueType,
+};
+use stream::message::dead_letter::Headers;
+use stream::message::{DeadLetter, Event};
+
+pub(crate) fn time(offset_micros: i64) -> Timestamp {
+    Timestamp::parse_rfc3339("2026-01-29T10:00:00.123Z").expect("a fixed time").plus_micros(offset_micros)
+}
+
+pub(crate) fn reading() -> Reading<'static> {
+    Reading {
+        asset_id: "line_1_sensor_01",
+        asset_path: Some("acme/north/press-shop/line-1/cell-2"),
+        parameter: "temperature",
+        value: Value::Float(85.4),
+        value_type: ValueType::Float,
+        value_label: None,
+        unit: Some("celsius"),
+        quality: Quality::Good,
+        quality_reason: None,
+        reasons: TextList::Slice(&["OUT_OF_SPAN"]),
+        classification: Classification::Telemetry,
+        device_time: time(0),
+        gateway_time: time(333_000),
+        time_source: model::time_source::ACQUISITION,
+        clock_state: "SYNCED",
+        clock_skew_ms: Some(333),
+        epoch: 3,
+        seq: 41_256,
+        flags: TextList::Slice(&["initial", "gap_before"]),
+        metadata: TextMap::Slice(&[("gateway_id", "gw-1"), ("adapter_id", "adapter_modbus_001"), ("source_ref", "u=1;fc=3;a=0")]),
+        tags: TextMap::Slice(&[("line", "1")]),
+    }
+}
+
+pub(crate) fn aggregate() -> Aggregate<'static> {
+    let statistics = Statistics {
+        count: 6000,
+        sum: 20_520.0,
+        mean: 3.42,
+        m2: 12.5,
+        min: 2.91,
+        min_time: time(1),
+        max: 4.15,
+        max_time: time(2),
+        first: 3.0,
+        first_time: time(0),
+        last: 3.5,
+        last_time: time(9),
+        good_count: 5999,
+        suspect_count: 1,
+        uncertain_count: 0,
+    };
+    Aggregate {
+        asset_id: "vibration_sensor_01",
+        parameter: "vibration",
+        unit: Some("mm/s"),
+        resolution: Resolution::Minute,
+        window_start: time(0).window_start(60_000_000),
+        window_end: time(0).window_start(60_000_000).plus_micros(60_000_000),
+        statistics,
+        quality: Quality::Good,
+        revision: 2,
+        gateway_time: time(40_000_000),
+        gateway_id: "gw-1",
+    }
+}
+
+pub(crate) fn event() -> Event<'static> {
+    Event {
+        event_id: "telemetry.raw/7/1234/point.quality",
+        event_type: "point.quality",
+        asset_id: "pump_07",
+        parameter: Some("pressure"),
+        from_state: Some("GOOD"),
+        to_state: Some("BAD"),
+        occurred_after: Some(time(-5)),
+        message: "no answer from unit 3",
+        value: Value::Null,
+        unit: None,
+        quality: Quality::Bad,
+        quality_reason: Some("TIMEOUT"),
+        device_time: time(0),
+        gateway_time: time(1),
+        epoch: 1,
+        seq: 2,
+        flags: TextList::Slice(&[]),
+        metadata: TextMap::Slice(&[("gateway_id", "gw-1")]),
+        details: TextMap::Slice(&[("last_good_time", "2026-01-29T09:59:59.000Z")]),
+    }
+}
+
+pub(crate) fn dead_letter() -> DeadLetter<'static> {
+    DeadLetter {
+        stage: "validate",
+        rule_id: Some("oil"),
+        reason: "RANGE_HARD",
+        detail: "101 is above the limit 100",
+        observed: Some("101"),
+        limit: Some("100"),
+        topic: "telemetry.raw",
+        partition: 10,
+        offset: 77,
+        timestamp_ms: time(0).as_millis(),
+        key: b"line_1_sensor_01",
+        headers: Headers::Slice(&[("sf-quality", b"GOOD")]),
+        payload: &[0, 0, 0, 0, 1, 0xde, 0xad],
+        schema_id: Some(1),
+        asset_id: Some("line_1_sensor_01"),
+        parameter: Some("temperature"),
+        value: Some("101"),
+        device_time: Some(time(0)),
+        gateway_id: "gw-1",
+        first_failed_at: time(9),
+        attempts: 1,
+    }
+}
