@@ -1,0 +1,349 @@
+//! Starting, running and stopping the broker.
+//!
+//! Order on start: lock, logs, offsets, schemas, then the listeners, so that nobody is served before recovery is done.
+//! Order on stop: listeners and connections, housekeeping, then the logs are closed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use commitlog::{Flusher, RealVfs, Vfs, state_file};
+use kafka_protocol::protocol::StrBytes;
+use model::Health;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::commit::{Committer, Failure};
+use crate::coordinator::{Groups, Offsets};
+use crate::core::Core;
+use crate::disk::DiskGuard;
+use crate::lock::{self, FolderLock};
+use crate::metrics::{Metrics, TopicLabel};
+use crate::producer_ids::ProducerIds;
+use crate::registry::{self, Registry};
+use crate::settings::{Durability, Settings};
+use crate::topic_config::TopicConfig;
+use crate::topics::{OFFSETS_TOPIC, SCHEMAS_TOPIC, Topic, Topics};
+use crate::{Error, random, server};
+
+/// Threads that sync logs: more help when many partitions are dirty at once, until the disk's queue is full.
+const FLUSH_THREADS: usize = 4;
+/// How often members' deadlines are looked at.
+const GROUP_TICK: Duration = Duration::from_millis(100);
+/// How often retention, disk room and the rewriting of offsets are looked at.
+const HOUSEKEEPING_TICK: Duration = Duration::from_secs(1);
+/// Housekeeping ticks between two rounds of retention and two looks at topic sizes.
+const RETENTION_TICKS: u32 = 30;
+/// File in the data folder that says where this broker can be reached.
+const ADDRESS_FILE: &str = "broker.addr";
+
+/// The model's clock, read by the log in milliseconds.
+#[derive(Debug)]
+struct LogClock(Arc<dyn model::Clock>);
+
+impl commitlog::Clock for LogClock {
+    fn now_ms(&self) -> i64 {
+        self.0.now().as_millis()
+    }
+}
+
+/// Starts brokers.
+#[derive(Debug)]
+pub struct Broker;
+
+impl Broker {
+    /// Starts a broker on the disk.
+    pub async fn start(settings: Settings, ctx: &daemon::Context) -> Result<Handle, Error> {
+        Self::start_on(settings, ctx, Arc::new(RealVfs)).await
+    }
+
+    /// Starts a broker on a file system of the caller's; the lock and the address file are on the disk all the same.
+    ///
+    /// When this returns, both listeners accept connections.
+    pub async fn start_on(settings: Settings, ctx: &daemon::Context, vfs: Arc<dyn Vfs>) -> Result<Handle, Error> {
+        let data_dir = settings.data_dir.clone();
+        let create = std::fs::create_dir_all(&data_dir).and_then(|()| vfs.create_dir_all(&data_dir));
+        create.map_err(|source| Error::Folder { action: "create", path: data_dir.clone(), source })?;
+        let lock = lock::acquire(&data_dir).await?;
+
+        let kafka = listen("Kafka clients", settings.listen).await?;
+        let http = listen("schema registry clients", settings.registry_listen).await?;
+        let (kafka_address, registry_address) =
+            (bound(&kafka, settings.listen)?, bound(&http, settings.registry_listen)?);
+
+        let (core, registry) = recover(settings, ctx, vfs, kafka_address)?;
+        let core = Arc::new(core);
+        announce(&data_dir, kafka_address, registry_address, None)?;
+        let durability = core.settings.durability.as_str();
+        tracing::info!(
+            kafka = %kafka_address,
+            registry = %registry_address,
+            advertised = %format!("{}:{}", core.host, core.port),
+            durability,
+            topics = core.topics.all().len(),
+            "broker is ready"
+        );
+        report_health(&core, ctx);
+        ctx.board.set_ready(true);
+
+        let stop = ctx.stop.child_token();
+        let housekeeping_stop = CancellationToken::new();
+        let (mut front, mut back) = (JoinSet::new(), JoinSet::new());
+        front.spawn(server::run(Arc::clone(&core), kafka, stop.clone()));
+        front.spawn(registry::serve(Arc::clone(&registry), http, stop.clone(), core.metrics.clone()));
+        back.spawn(watch_groups(Arc::clone(&core), housekeeping_stop.clone()));
+        back.spawn(keep_house(Arc::clone(&core), ctx.clone(), housekeeping_stop.clone()));
+        Ok(Handle {
+            kafka: kafka_address,
+            registry: registry_address,
+            core,
+            stop,
+            housekeeping_stop,
+            front,
+            back,
+            _lock: lock,
+        })
+    }
+}
+
+/// A running broker. Dropping it aborts its tasks without closing the logs, as a crash would.
+#[derive(Debug)]
+pub struct Handle {
+    kafka: SocketAddr,
+    registry: SocketAddr,
+    core: Arc<Core>,
+    stop: CancellationToken,
+    housekeeping_stop: CancellationToken,
+    front: JoinSet<()>,
+    back: JoinSet<()>,
+    _lock: FolderLock,
+}
+
+impl Handle {
+    /// Where Kafka clients connect.
+    pub fn kafka(&self) -> SocketAddr {
+        self.kafka
+    }
+
+    /// Where schema registry clients connect.
+    pub fn registry(&self) -> SocketAddr {
+        self.registry
+    }
+
+    /// Adds the admin server's address to the address file.
+    pub fn announce_admin(&self, admin: SocketAddr) -> Result<(), Error> {
+        announce(&self.core.settings.data_dir, self.kafka, self.registry, Some(admin))
+    }
+
+    /// Ends when the broker was told to stop, or has to: an error means that the disk failed.
+    pub async fn ended(&self) -> Result<(), Error> {
+        let failure = self.core.committer.failure();
+        tokio::select! { // cancel-safe: both arms only wait
+            () = self.stop.cancelled() => Ok(()),
+            () = failure.raised() => {
+                Err(Error::Storage { reason: failure.reason().unwrap_or("an fsync failed").to_owned() })
+            }
+        }
+    }
+
+    /// Lets requests end, closes the logs and frees the folder.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.front.join_next().await.is_some() {}
+        self.housekeeping_stop.cancel();
+        while self.back.join_next().await.is_some() {}
+        if self.core.committer.failure().reason().is_none() {
+            self.core.topics.close();
+        }
+        tracing::info!("broker stopped");
+    }
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { what, address, source })
+}
+
+fn bound(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Error> {
+    listener.local_addr().map_err(|source| Error::Listen { what: "clients", address, source })
+}
+
+/// Opens everything on disk.
+fn recover(
+    settings: Settings,
+    ctx: &daemon::Context,
+    vfs: Arc<dyn Vfs>,
+    address: SocketAddr,
+) -> Result<(Core, Arc<Registry>), Error> {
+    let clock: Arc<dyn commitlog::Clock> = Arc::new(LogClock(Arc::clone(&ctx.clock)));
+    let metrics = Metrics::register(&ctx.metrics);
+    let data_dir = &settings.data_dir;
+    let topics = Topics::open(data_dir, Arc::clone(&vfs), Arc::clone(&clock))?;
+    let failure = Arc::new(Failure::default());
+    let committer = Committer::new(Flusher::new(FLUSH_THREADS), failure, metrics.commit_seconds.clone());
+
+    let log = internal(&topics, OFFSETS_TOPIC, &[("cleanup.policy", "compact"), ("segment.bytes", "4194304")])?;
+    let offsets = Offsets::open(log, committer.clone(), Arc::clone(&clock), settings.offsets_rewrite_bytes)?;
+    let log = internal(&topics, SCHEMAS_TOPIC, &[("cleanup.policy", "compact")])?;
+    let registry = Arc::new(Registry::open(log, committer.clone(), Arc::clone(&clock))?);
+
+    let partitions = topics.all();
+    let partitions = partitions.iter().flat_map(|topic| &topic.partitions);
+    let seen = partitions.flat_map(|partition| partition.log.producers()).map(|producer| producer.producer_id).max();
+    let producer_ids = ProducerIds::open(data_dir, Arc::clone(&vfs), seen)?;
+    let disk = DiskGuard::new(Arc::clone(&vfs), data_dir.clone(), settings.reserve_bytes);
+    let (host, port) = settings.advertise.clone().unwrap_or_else(|| (address.ip().to_string(), address.port()));
+    let core = Core {
+        cluster_id: cluster_id(data_dir, &*vfs)?,
+        host: StrBytes::from_string(host),
+        port: i32::from(port),
+        groups: Groups::new(settings.group_initial_delay_ms),
+        settings,
+        clock,
+        topics,
+        offsets,
+        producer_ids,
+        disk,
+        committer,
+        metrics,
+    };
+    Ok((core, registry))
+}
+
+/// The log of an internal topic, created at the first start.
+fn internal(topics: &Topics, name: &'static str, config: &[(&str, &str)]) -> Result<Arc<commitlog::Log>, Error> {
+    let topic = match topics.get(name) {
+        Some(topic) => topic,
+        None => create_internal(topics, name, config)?,
+    };
+    let partition = topic
+        .partition(0)
+        .ok_or_else(|| Error::Setting { name: "data_dir", reason: format!("topic {name} has no partition") })?;
+    Ok(Arc::clone(&partition.log))
+}
+
+fn create_internal(topics: &Topics, name: &str, config: &[(&str, &str)]) -> Result<Arc<Topic>, Error> {
+    let wrong = |reason: String| Error::Setting { name: "data_dir", reason };
+    let config = TopicConfig::parse(config.iter().map(|(name, value)| (*name, Some(*value))))
+        .map_err(|error| wrong(error.to_string()))?;
+    topics.create(name, 1, config).map_err(|refusal| wrong(refusal.message))
+}
+
+/// The id of this "cluster" of one, made at the first start.
+fn cluster_id(data_dir: &Path, vfs: &dyn Vfs) -> Result<StrBytes, Error> {
+    let path = data_dir.join("cluster-id.state");
+    let read = state_file::read(vfs, &path);
+    let read = read.map_err(|source| Error::State { action: "read", path: path.clone(), source })?;
+    if let Some(id) = read.and_then(|(bytes, _)| String::from_utf8(bytes).ok()) {
+        return Ok(StrBytes::from_string(id));
+    }
+    let id = format!("{:032x}", random::bits());
+    let written = state_file::write(vfs, &path, id.as_bytes());
+    written.map_err(|source| Error::State { action: "write", path, source })?;
+    Ok(StrBytes::from_string(id))
+}
+
+/// Writes the addresses by rename, so that a supervisor never reads half a file.
+fn announce(data_dir: &Path, kafka: SocketAddr, registry: SocketAddr, admin: Option<SocketAddr>) -> Result<(), Error> {
+    let addresses = serde_json::json!({
+        "kafka": kafka.to_string(),
+        "registry": registry.to_string(),
+        "admin": admin.map(|admin| admin.to_string()),
+        "pid": std::process::id(),
+    });
+    let (path, new) = (data_dir.join(ADDRESS_FILE), data_dir.join(format!("{ADDRESS_FILE}.new")));
+    let written = std::fs::write(&new, addresses.to_string()).and_then(|()| std::fs::rename(&new, &path));
+    written.map_err(|source| Error::Folder { action: "write", path, source })
+}
+
+/// Lets time pass for the groups.
+async fn watch_groups(core: Arc<Core>, stop: CancellationToken) {
+    let mut ticks = interval(GROUP_TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! { // cancel-safe: both arms only wait
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let groups = core.groups.tick();
+        core.metrics.groups.set(i64::try_from(groups).unwrap_or(i64::MAX));
+    }
+}
+
+/// Disk room, retention, the rewriting of offsets, and the periodic sync of a buffered broker.
+async fn keep_house(core: Arc<Core>, ctx: daemon::Context, stop: CancellationToken) {
+    let mut ticks = interval(HOUSEKEEPING_TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count: u32 = 0;
+    loop {
+        tokio::select! { // cancel-safe: both arms only wait
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let free = core.disk.look().and_then(|free| i64::try_from(free).ok());
+        core.metrics.disk_free_bytes.set(free.unwrap_or(-1));
+        report_health(&core, &ctx);
+        if core.settings.durability == Durability::Buffered {
+            let topics = core.topics.all();
+            let partitions = topics.iter().flat_map(|topic| &topic.partitions);
+            let logs = partitions.map(|partition| Arc::clone(&partition.log)).collect();
+            drop(core.committer.commit(logs).durable().await); // a failed fsync is raised by the committer
+        }
+        match core.offsets.rewrite_if_due().await {
+            Ok(true) => tracing::debug!("group offsets were written anew"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error = %daemon::report(&error), "cannot drop old group offsets"),
+        }
+        if count.is_multiple_of(RETENTION_TICKS) {
+            let core = Arc::clone(&core);
+            // unlinking large files takes its time and must not hold up the others
+            if let Err(error) = tokio::task::spawn_blocking(move || retain(&core)).await {
+                tracing::error!(%error, "retention failed");
+            }
+        }
+        count = count.wrapping_add(1);
+    }
+}
+
+fn retain(core: &Core) {
+    let now_ms = core.clock.now_ms();
+    let topics = core.topics.all();
+    for topic in &topics {
+        for partition in &topic.partitions {
+            match partition.log.apply_retention(now_ms) {
+                Ok(removed) if removed.segments > 0 => {
+                    let (topic, partition) = (topic.name.as_str(), partition.index);
+                    let (segments, bytes, start_offset) = (removed.segments, removed.bytes, removed.start_offset);
+                    tracing::info!(topic, partition, segments, bytes, start_offset, "retention removed old segments");
+                }
+                Ok(_) | Err(commitlog::Error::Closed { .. }) => {}
+                Err(error) => {
+                    let (topic, partition) = (topic.name.as_str(), partition.index);
+                    tracing::warn!(topic, partition, error = %daemon::report(&error), "retention could not remove segments");
+                }
+            }
+        }
+    }
+    core.metrics.topic_bytes.clear();
+    for topic in &topics {
+        let label = TopicLabel { topic: topic.name.to_string() };
+        core.metrics.topic_bytes.get_or_create(&label).set(i64::try_from(topic.size_bytes()).unwrap_or(i64::MAX));
+    }
+}
+
+fn report_health(core: &Core, ctx: &daemon::Context) {
+    let durability = core.settings.durability;
+    ctx.board.detail("durability", durability.as_str());
+    ctx.board.detail("topics", core.topics.all().len());
+    if core.committer.failure().reason().is_some() {
+        ctx.board.set(Health::Failed, "the disk refused to make records durable; the broker is stopping");
+    } else if core.disk.full() {
+        ctx.board.set(Health::Unhealthy, "the disk is almost full; producers are told to try again later");
+    } else if durability == Durability::Buffered {
+        ctx.board.set(Health::Degraded, "durability is buffered: acknowledged records do not survive a power cut");
+    } else {
+        ctx.board.set(Health::Healthy, "serving");
+    }
+}

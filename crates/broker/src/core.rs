@@ -1,0 +1,94 @@
+//! What all connections share.
+
+use std::sync::Arc;
+
+use commitlog::{Clock, Log, SyncError};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::BrokerId;
+use kafka_protocol::protocol::StrBytes;
+
+use crate::commit::{Committer, Ticket};
+use crate::coordinator::{Groups, Offsets};
+use crate::disk::DiskGuard;
+use crate::metrics::Metrics;
+use crate::partition::Partition;
+use crate::producer_ids::ProducerIds;
+use crate::settings::{Durability, Settings};
+use crate::topics::Topics;
+
+/// The one node of the cluster.
+pub(crate) const NODE_ID: BrokerId = BrokerId(1);
+/// Every log has one leader for ever.
+pub(crate) const LEADER_EPOCH: i32 = 0;
+
+/// The state of the broker behind its listeners.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) topics: Topics,
+    pub(crate) groups: Groups,
+    pub(crate) offsets: Offsets,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) disk: DiskGuard,
+    pub(crate) committer: Committer,
+    pub(crate) metrics: Metrics,
+    pub(crate) cluster_id: StrBytes,
+    /// Where clients are told to connect.
+    pub(crate) host: StrBytes,
+    pub(crate) port: i32,
+}
+
+impl Core {
+    /// The end of what consumers may see: the durable part of the log, unless durability is off.
+    pub(crate) fn visible_end(&self, log: &Log) -> i64 {
+        match self.settings.durability {
+            Durability::Synced => log.durable_offset(),
+            Durability::Buffered => log.end_offset(),
+        }
+    }
+
+    /// Begins to make appends durable; `None` when they count as acknowledged already.
+    pub(crate) fn acknowledge(&self, written: &[Arc<Partition>]) -> Option<Ticket> {
+        match self.settings.durability {
+            Durability::Synced => {
+                let logs = written.iter().map(|partition| Arc::clone(&partition.log)).collect();
+                Some(self.committer.commit(logs))
+            }
+            Durability::Buffered => {
+                for partition in written {
+                    partition.waiters.wake();
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The protocol's word for a failure of the log.
+pub(crate) fn log_error_code(error: &commitlog::Error) -> ResponseError {
+    use commitlog::Error as E;
+    use commitlog::batch::BatchError;
+    match error {
+        E::InvalidBatch { source: BatchError::Magic { .. }, .. } => ResponseError::UnsupportedForMessageFormat,
+        E::InvalidBatch { source: BatchError::Count { .. }, .. } => ResponseError::InvalidRecord,
+        E::InvalidBatch { .. } => ResponseError::CorruptMessage,
+        E::BatchTooLarge { .. } => ResponseError::MessageTooLarge,
+        E::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
+        E::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        E::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        E::Closed { .. } => ResponseError::UnknownTopicOrPartition,
+        // nothing was stored, and the same request succeeds once there is room again
+        error if error.no_space() => ResponseError::NotEnoughReplicas,
+        _ => ResponseError::KafkaStorageError,
+    }
+}
+
+/// The protocol's word for an append that did not become durable.
+pub(crate) fn sync_error_code(error: &SyncError) -> ResponseError {
+    match error {
+        // written, not acknowledged; an idempotent producer's retry finds the original
+        SyncError::Retry { .. } => ResponseError::NotEnoughReplicasAfterAppend,
+        _ => ResponseError::KafkaStorageError,
+    }
+}

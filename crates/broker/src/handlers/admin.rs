@@ -1,0 +1,148 @@
+//! Topics come, grow and go: CreateTopics, DeleteTopics, CreatePartitions.
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::{configs, text, topic_name};
+use crate::core::Core;
+use crate::dispatch::Call;
+use crate::topic_config::{KEYS, TopicConfig};
+use crate::topics::{Refusal, Topic};
+
+pub(crate) async fn create_topics(core: Arc<Core>, call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
+    let mut names: Vec<&str> = request.topics.iter().map(|topic| &**topic.name).collect();
+    names.sort_unstable();
+    let twice: Vec<String> =
+        names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_owned()).collect();
+    let mut results = Vec::with_capacity(request.topics.len());
+    for wanted in &request.topics {
+        let result = CreatableTopicResult::default().with_name(wanted.name.clone());
+        let created = if twice.iter().any(|name| **name == **wanted.name) {
+            Err(Refusal::new(ResponseError::InvalidRequest, "the request names this topic twice"))
+        } else {
+            create(&core, wanted, request.validate_only)
+        };
+        results.push(match created {
+            Ok((topic, config, partitions)) => result
+                .with_topic_id(topic.map_or(Uuid::nil(), |topic| topic.id))
+                .with_num_partitions(partitions)
+                .with_replication_factor(1)
+                .with_configs(Some(described(&config))),
+            Err(refusal) => {
+                core.metrics.count_error(call.api, refusal.code.code());
+                result
+                    .with_error_code(refusal.code.code())
+                    .with_error_message(Some(text(refusal.message)))
+                    .with_num_partitions(-1)
+                    .with_replication_factor(-1)
+                    .with_configs(if call.version >= 5 { Some(Vec::new()) } else { None })
+            }
+        });
+    }
+    CreateTopicsResponse::default().with_topics(results)
+}
+
+/// The topic (none when only checked), its settings and its number of partitions.
+fn create(
+    core: &Core,
+    wanted: &CreatableTopic,
+    dry_run: bool,
+) -> Result<(Option<Arc<Topic>>, TopicConfig, i32), Refusal> {
+    let partitions = match (wanted.num_partitions, wanted.assignments.len()) {
+        (-1, 0) => 1,
+        (-1, assigned) => i32::try_from(assigned).unwrap_or(i32::MAX),
+        (count, 0) => count,
+        _ => {
+            let message = "either a number of partitions or their assignment, not both";
+            return Err(Refusal::new(ResponseError::InvalidRequest, message));
+        }
+    };
+    if !matches!(wanted.replication_factor, -1 | 1) {
+        let message = "there is one broker, so the replication factor is 1";
+        return Err(Refusal::new(ResponseError::InvalidReplicationFactor, message));
+    }
+    let given = wanted.configs.iter().map(|config| (&*config.name, config.value.as_deref()));
+    let config = TopicConfig::parse(given).map_err(configs::refusal)?;
+    core.topics.may_create(&wanted.name, partitions)?;
+    if dry_run {
+        return Ok((None, config, partitions));
+    }
+    let topic = core.topics.create(&wanted.name, partitions, config.clone())?;
+    tracing::info!(topic = %topic.name, partitions, "topic created");
+    Ok((Some(topic), config, partitions))
+}
+
+fn described(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
+    KEYS.iter()
+        .map(|key| {
+            CreatableTopicConfigs::default()
+                .with_name(StrBytes::from_static_str(key.name))
+                .with_value(Some(text(config.get(key.name))))
+                .with_config_source(configs::source(config, key.name))
+        })
+        .collect()
+}
+
+pub(crate) async fn delete_topics(core: Arc<Core>, call: Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let wanted: Vec<DeleteTopicState> = if call.version >= 6 {
+        request.topics
+    } else {
+        request.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name))).collect()
+    };
+    let mut responses = Vec::with_capacity(wanted.len());
+    for topic in wanted {
+        let result = DeletableTopicResult::default().with_topic_id(topic.topic_id);
+        let found = match &topic.name {
+            Some(name) => Ok(name.to_string()),
+            None => match core.topics.by_id(topic.topic_id) {
+                Some(topic) => Ok(topic.name.to_string()),
+                None => Err(Refusal::new(ResponseError::UnknownTopicId, "there is no topic with this id")),
+            },
+        };
+        let result = result.with_name(found.as_ref().ok().map(|name| TopicName(text(name.clone()))).or(topic.name));
+        responses.push(match found.and_then(|name| core.topics.delete(&name).map(|()| name)) {
+            Ok(name) => {
+                core.offsets.forget_topic(&name);
+                tracing::info!(topic = name, "topic deleted");
+                result
+            }
+            Err(refusal) => {
+                core.metrics.count_error(call.api, refusal.code.code());
+                let result = result.with_error_code(refusal.code.code());
+                if call.version >= 5 { result.with_error_message(Some(text(refusal.message))) } else { result }
+            }
+        });
+    }
+    DeleteTopicsResponse::default().with_responses(responses)
+}
+
+pub(crate) async fn create_partitions(
+    core: Arc<Core>,
+    call: Call,
+    request: CreatePartitionsRequest,
+) -> CreatePartitionsResponse {
+    let mut results = Vec::with_capacity(request.topics.len());
+    for wanted in request.topics {
+        let result = CreatePartitionsTopicResult::default().with_name(topic_name(&wanted.name.0));
+        results.push(match core.topics.grow(&wanted.name, wanted.count, request.validate_only) {
+            Ok(()) => result,
+            Err(refusal) => {
+                core.metrics.count_error(call.api, refusal.code.code());
+                result.with_error_code(refusal.code.code()).with_error_message(Some(text(refusal.message)))
+            }
+        });
+    }
+    CreatePartitionsResponse::default().with_results(results)
+}

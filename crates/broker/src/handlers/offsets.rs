@@ -1,0 +1,184 @@
+//! OffsetCommit, OffsetFetch, OffsetDelete.
+
+use std::sync::Arc;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
+    OffsetFetchResponse, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::{result_code, text};
+use crate::coordinator::{Committed, Identity};
+use crate::core::{Core, sync_error_code};
+use crate::dispatch::Call;
+use crate::limits::OFFSET_NOTE_BYTES_MAX;
+
+pub(crate) async fn commit(core: Arc<Core>, call: Call, request: OffsetCommitRequest) -> OffsetCommitResponse {
+    let mut accepted = Vec::new();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let known = core.topics.get(&topic.name);
+        let mut answers = Vec::with_capacity(topic.partitions.len());
+        for part in &topic.partitions {
+            let note = part.committed_metadata.as_ref().map_or("", |note| note.as_str());
+            let exists = known.as_ref().is_some_and(|topic| topic.partition(part.partition_index).is_some());
+            let code = if !exists {
+                ResponseError::UnknownTopicOrPartition.code()
+            } else if note.len() > OFFSET_NOTE_BYTES_MAX {
+                ResponseError::OffsetMetadataTooLarge.code()
+            } else {
+                let committed = Committed {
+                    offset: part.committed_offset,
+                    leader_epoch: part.committed_leader_epoch,
+                    metadata: note.to_owned(),
+                    time_ms: core.clock.now_ms(),
+                };
+                accepted.push((topic.name.to_string(), part.partition_index, committed));
+                0
+            };
+            let answer = OffsetCommitResponsePartition::default().with_partition_index(part.partition_index);
+            answers.push(answer.with_error_code(code));
+        }
+        topics.push(OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(answers));
+    }
+    let code = result_code(&store(&core, &request, accepted).await);
+    for answer in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        if answer.error_code == 0 {
+            answer.error_code = code;
+        }
+        core.metrics.count_error(call.api, answer.error_code);
+    }
+    OffsetCommitResponse::default().with_topics(topics)
+}
+
+async fn store(
+    core: &Core,
+    request: &OffsetCommitRequest,
+    offsets: Vec<(String, i32, Committed)>,
+) -> Result<(), ResponseError> {
+    let who = Identity {
+        member_id: request.member_id.to_string(),
+        instance_id: request.group_instance_id.as_ref().map(ToString::to_string),
+    };
+    let group: &str = &request.group_id;
+    let generation = request.generation_id_or_member_epoch;
+    let ticket = core.groups.commit(group, who, generation, || core.offsets.commit(group, offsets))??;
+    match ticket {
+        Some(ticket) => ticket.durable().await.map_err(|error| sync_error_code(&error)),
+        None => Ok(()),
+    }
+}
+
+/// An offset as it is answered; a partition without one has offset -1.
+fn looked_up(core: &Core, group: &str, topic: &str, partition: i32) -> (i64, i32, Option<StrBytes>) {
+    match core.offsets.get(group, topic, partition) {
+        Some(committed) => (committed.offset, committed.leader_epoch, Some(text(committed.metadata))),
+        None => (-1, -1, Some(StrBytes::new())),
+    }
+}
+
+/// All that a group has committed, by topic.
+fn everything(core: &Core, group: &str) -> Vec<(TopicName, Vec<i32>)> {
+    let mut topics: Vec<(TopicName, Vec<i32>)> = Vec::new();
+    for ((topic, partition), _) in core.offsets.of_group(group) {
+        match topics.last_mut() {
+            Some((last, partitions)) if **last == *topic => partitions.push(partition),
+            _ => topics.push((TopicName(text(topic)), vec![partition])),
+        }
+    }
+    topics
+}
+
+pub(crate) async fn fetch(core: Arc<Core>, call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    if call.version >= 8 {
+        return fetch_many(&core, request);
+    }
+    let group: &str = &request.group_id;
+    let wanted = match request.topics {
+        Some(topics) => topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect(),
+        None => everything(&core, group),
+    };
+    let mut topics = Vec::with_capacity(wanted.len());
+    for (name, partitions) in wanted {
+        let answer = |partition: i32| {
+            let (offset, epoch, metadata) = looked_up(&core, group, &name, partition);
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(partition)
+                .with_committed_offset(offset)
+                .with_committed_leader_epoch(if call.version >= 5 { epoch } else { -1 })
+                .with_metadata(metadata)
+        };
+        let partitions = partitions.into_iter().map(answer).collect();
+        topics.push(OffsetFetchResponseTopic::default().with_name(name.clone()).with_partitions(partitions));
+    }
+    OffsetFetchResponse::default().with_topics(topics)
+}
+
+fn fetch_many(core: &Core, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group in request.groups {
+        let id: &str = &group.group_id;
+        let wanted = match group.topics {
+            Some(topics) => topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect(),
+            None => everything(core, id),
+        };
+        let mut topics = Vec::with_capacity(wanted.len());
+        for (name, partitions) in wanted {
+            let answer = |partition: i32| {
+                let (offset, epoch, metadata) = looked_up(core, id, &name, partition);
+                OffsetFetchResponsePartitions::default()
+                    .with_partition_index(partition)
+                    .with_committed_offset(offset)
+                    .with_committed_leader_epoch(epoch)
+                    .with_metadata(metadata)
+            };
+            let partitions = partitions.into_iter().map(answer).collect();
+            topics.push(OffsetFetchResponseTopics::default().with_name(name.clone()).with_partitions(partitions));
+        }
+        groups.push(OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone()).with_topics(topics));
+    }
+    OffsetFetchResponse::default().with_groups(groups)
+}
+
+pub(crate) async fn delete(core: Arc<Core>, call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
+    let result = delete_offsets(&core, &request).await;
+    let code = result_code(&result);
+    core.metrics.count_error(call.api, code);
+    let mut topics = Vec::new();
+    if code == 0 {
+        for topic in request.topics {
+            let answer = |partition: &kafka_protocol::messages::offset_delete_request::OffsetDeleteRequestPartition| {
+                OffsetDeleteResponsePartition::default().with_partition_index(partition.partition_index)
+            };
+            let partitions = topic.partitions.iter().map(answer).collect();
+            topics.push(OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(partitions));
+        }
+    }
+    OffsetDeleteResponse::default().with_error_code(code).with_topics(topics)
+}
+
+/// Offsets of a group that has members stay: a member's subscription cannot be told from here.
+async fn delete_offsets(core: &Core, request: &OffsetDeleteRequest) -> Result<(), ResponseError> {
+    let group: &str = &request.group_id;
+    if core.groups.describe(group).is_none() && !core.offsets.has_group(group) {
+        return Err(ResponseError::GroupIdNotFound);
+    }
+    let chosen = |name: &str, index: i32| {
+        request.topics.iter().any(|topic| {
+            *topic.name == *name && topic.partitions.iter().any(|partition| partition.partition_index == index)
+        })
+    };
+    let ticket = core.groups.delete(group, || core.offsets.remove(group, chosen))??;
+    match ticket {
+        Some(ticket) => ticket.durable().await.map_err(|error| sync_error_code(&error)),
+        None => Ok(()),
+    }
+}

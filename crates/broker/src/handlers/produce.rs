@@ -1,0 +1,187 @@
+//! Produce and InitProducerId.
+//!
+//! Batches are stored as they come; only their headers are read. What a request brings is written while the request is
+//! read, in order; the answer follows when the disk has it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use commitlog::batch::Batches;
+use kafka::protocol::decode_request;
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{
+    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducerId,
+};
+use tokio::time::Instant;
+
+use crate::core::{Core, log_error_code, sync_error_code};
+use crate::dispatch::{Call, Refused, Reply, encode};
+use crate::partition::Partition;
+use crate::topics::Topic;
+
+/// Bits of a batch's attributes that need transactions: a transactional batch, a control batch.
+const TRANSACTIONAL: i16 = 0x10;
+const CONTROL: i16 = 0x20;
+
+/// Writes what the request brings. `scratch` is the connection's buffer for the bytes whose headers are patched.
+pub(crate) fn begin(core: &Arc<Core>, call: &Call, mut body: Bytes, scratch: &mut Vec<u8>) -> Result<Reply, Refused> {
+    let decoded = decode_request(&mut body, call.version);
+    let request: ProduceRequest = decoded.map_err(|source| Refused::Malformed { source })?;
+    let refusal = refuse(core, &request);
+    let mut written = Vec::new();
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    for data in &request.topic_data {
+        responses.push(write_topic(core, call, data, refusal, &mut written, scratch));
+    }
+    let response = ProduceResponse::default().with_responses(responses);
+    if request.acks == 0 {
+        let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        if let Some(failed) = codes.find(|partition| partition.error_code != 0) {
+            // there is no answer to put it in: the closed connection tells the client
+            let code = ResponseError::try_from_code(failed.error_code).unwrap_or(ResponseError::UnknownServerError);
+            return Err(Refused::Unacknowledged { code });
+        }
+        drop(core.acknowledge(&written)); // synced soon, waited for by nobody
+        return Ok(Reply::Nothing);
+    }
+    let (api, version, correlation_id) = (call.api, call.version, call.correlation_id);
+    let Some(ticket) = core.acknowledge(&written) else {
+        return encode(api, version, correlation_id, &response).map(Reply::Now);
+    };
+    let core = Arc::clone(core);
+    Ok(Reply::Later(Box::pin(async move {
+        let mut response = response;
+        if let Err(error) = ticket.durable().await {
+            let code = sync_error_code(&error).code();
+            for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+                if partition.error_code == 0 {
+                    core.metrics.count_error(api, code);
+                    partition.error_code = code;
+                    partition.base_offset = -1;
+                }
+            }
+        }
+        encode(api, version, correlation_id, &response)
+    })))
+}
+
+/// What is wrong with the request as a whole.
+fn refuse(core: &Core, request: &ProduceRequest) -> Option<ResponseError> {
+    if !(-1..=1).contains(&request.acks) {
+        return Some(ResponseError::InvalidRequiredAcks);
+    }
+    if request.transactional_id.is_some() {
+        return Some(ResponseError::TransactionalIdAuthorizationFailed);
+    }
+    if core.committer.failure().reason().is_some() {
+        return Some(ResponseError::KafkaStorageError);
+    }
+    if core.disk.full() {
+        return Some(ResponseError::NotEnoughReplicas);
+    }
+    None
+}
+
+fn write_topic(
+    core: &Core,
+    call: &Call,
+    data: &TopicProduceData,
+    refusal: Option<ResponseError>,
+    written: &mut Vec<Arc<Partition>>,
+    scratch: &mut Vec<u8>,
+) -> TopicProduceResponse {
+    let by_id = call.version >= 13;
+    let topic = if by_id { core.topics.by_id(data.topic_id) } else { core.topics.get(&data.name) };
+    let missing = if by_id { ResponseError::UnknownTopicId } else { ResponseError::UnknownTopicOrPartition };
+    let topic = topic.ok_or(missing);
+    let mut answers = Vec::with_capacity(data.partition_data.len());
+    for part in &data.partition_data {
+        let answer = PartitionProduceResponse::default().with_index(part.index);
+        let stored = match (refusal, &topic) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => Err(*error),
+            (None, Ok(topic)) => write(core, topic, part, scratch),
+        };
+        answers.push(match stored {
+            Ok((partition, base_offset)) => {
+                let start = partition.log.start_offset();
+                written.push(partition);
+                answer.with_base_offset(base_offset).with_log_start_offset(start)
+            }
+            Err(error) => {
+                core.metrics.count_error(call.api, error.code());
+                answer.with_error_code(error.code()).with_base_offset(-1)
+            }
+        });
+    }
+    TopicProduceResponse::default()
+        .with_name(data.name.clone())
+        .with_topic_id(data.topic_id)
+        .with_partition_responses(answers)
+}
+
+fn write(
+    core: &Core,
+    topic: &Topic,
+    part: &PartitionProduceData,
+    scratch: &mut Vec<u8>,
+) -> Result<(Arc<Partition>, i64), ResponseError> {
+    let partition = topic.partition(part.index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+    if topic.internal() {
+        return Err(ResponseError::InvalidTopicException);
+    }
+    let records = part.records.as_ref().filter(|records| !records.is_empty()).ok_or(ResponseError::InvalidRecord)?;
+    for batch in Batches::new(records) {
+        // what is malformed is judged by the log
+        if batch.is_ok_and(|(header, _)| header.attributes & (TRANSACTIONAL | CONTROL) != 0) {
+            return Err(ResponseError::InvalidTxnState);
+        }
+    }
+    scratch.clear();
+    scratch.extend_from_slice(records);
+    let begun = Instant::now();
+    let appended = partition.log.append(scratch);
+    core.metrics.append_seconds.observe(begun.elapsed().as_secs_f64());
+    match appended {
+        Ok(appended) => Ok((Arc::clone(partition), appended.duplicate.unwrap_or(appended.base_offset))),
+        Err(error) => {
+            if error.no_space() {
+                core.disk.found_full();
+            } else if matches!(error, commitlog::Error::Io { .. }) {
+                let (topic, partition) = (topic.name.as_str(), partition.index);
+                tracing::error!(topic, partition, error = %daemon::report(&error), "cannot write records");
+            } else {
+                let (topic, partition) = (topic.name.as_str(), partition.index);
+                tracing::debug!(topic, partition, error = %daemon::report(&error), "records were refused");
+            }
+            Err(log_error_code(&error))
+        }
+    }
+}
+
+/// A producer id for an idempotent producer. Transactions are not offered.
+pub(crate) async fn init_producer_id(
+    core: Arc<Core>,
+    call: Call,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
+    let refused = |error: ResponseError| {
+        core.metrics.count_error(call.api, error.code());
+        InitProducerIdResponse::default()
+            .with_error_code(error.code())
+            .with_producer_id(ProducerId(-1))
+            .with_producer_epoch(-1)
+    };
+    if request.transactional_id.is_some() {
+        return refused(ResponseError::TransactionalIdAuthorizationFailed);
+    }
+    match core.producer_ids.take() {
+        Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
+        Err(error) => {
+            tracing::error!(error = %daemon::report(&error), "cannot reserve producer ids");
+            refused(ResponseError::CoordinatorNotAvailable)
+        }
+    }
+}

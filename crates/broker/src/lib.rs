@@ -1,0 +1,55 @@
+//! The single-node broker: Kafka clients on one listener, schema registry clients on another, one data folder.
+//!
+//! Not a cluster and never pretending to be one. Batches are stored as their producers sent them and acknowledged when
+//! the disk has them; the log itself is the `commitlog` crate, the codec and its guard are `kafka::protocol`.
+//! Read `broker.rs` for the order of things, `connection.rs` and `dispatch.rs` for the way of a request,
+//! `handlers/` for what each API does, `coordinator/` for consumer groups and `registry/` for schemas.
+//! What is spoken and what is not: `docs/specs/broker.md`.
+
+mod apis;
+mod broker;
+mod commit;
+mod connection;
+mod coordinator;
+mod core;
+mod disk;
+mod dispatch;
+mod error;
+mod handlers;
+mod limits;
+mod lock;
+mod metrics;
+mod partition;
+mod producer_ids;
+mod random;
+mod registry;
+mod replay;
+mod server;
+mod settings;
+mod topic_config;
+mod topics;
+mod waiters;
+
+pub use broker::{Broker, Handle};
+pub use error::Error;
+pub use settings::{Durability, Options, Settings};
+
+/// Runs the broker role until it is told to stop, or the disk fails.
+pub async fn run(options: Options, mut ctx: daemon::Context) -> Result<(), Error> {
+    if let Some(admin_listen) = options.admin_listen {
+        ctx.admin_listen = admin_listen;
+    }
+    let settings = Settings::try_from(options)?;
+    let admin_error = |source| Error::Admin { source };
+    let admin = daemon::admin::Admin::bind(&ctx, axum::Router::new()).await.map_err(admin_error)?;
+    let admin_address = admin.address();
+    let admin_stop = tokio_util::sync::CancellationToken::new();
+    let mut tasks = daemon::TaskSet::new(admin_stop);
+    tasks.spawn("admin", |stop| admin.serve(stop));
+    let handle = Broker::start(settings, &ctx).await?;
+    handle.announce_admin(admin_address)?;
+    let ended = handle.ended().await;
+    handle.stop().await;
+    tasks.shutdown(limits::STOP_DEADLINE).await; // last, so that a person can ask until the end
+    ended
+}

@@ -1,0 +1,111 @@
+//! Metrics of the broker.
+
+use std::sync::atomic::AtomicI64;
+
+use daemon::Metrics as Registry;
+use kafka_protocol::messages::ApiKey;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// Seconds; from a buffered write to a stalled disk.
+const LATENCY_BUCKETS: [f64; 12] = [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
+
+/// One kind of request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ApiLabel {
+    pub(crate) api: &'static str,
+}
+
+/// One kind of request and the Kafka error code it was answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ErrorLabel {
+    pub(crate) api: &'static str,
+    pub(crate) code: i16,
+}
+
+/// A topic; their number is limited by the broker.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TopicLabel {
+    pub(crate) topic: String,
+}
+
+/// Cheap to clone; all clones share the figures.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) requests: Family<ApiLabel, Counter>,
+    pub(crate) errors: Family<ErrorLabel, Counter>,
+    pub(crate) bytes_in: Counter,
+    pub(crate) bytes_out: Counter,
+    pub(crate) append_seconds: Histogram,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) topic_bytes: Family<TopicLabel, Gauge>,
+    pub(crate) connections: Gauge,
+    pub(crate) connections_refused: Counter,
+    pub(crate) requests_refused: Counter,
+    pub(crate) disk_free_bytes: Gauge,
+    pub(crate) groups: Gauge,
+    pub(crate) registry_requests: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &Registry) -> Self {
+        let latency = || Histogram::new(LATENCY_BUCKETS);
+        Self {
+            requests: registry.register("sf_broker_requests", "Requests by kind", Family::default()),
+            errors: registry.register(
+                "sf_broker_errors",
+                "Error codes answered, by kind of request",
+                Family::default(),
+            ),
+            bytes_in: registry.register("sf_broker_received_bytes", "Bytes of requests", Counter::default()),
+            bytes_out: registry.register("sf_broker_sent_bytes", "Bytes of answers", Counter::default()),
+            append_seconds: registry.register("sf_broker_append_seconds", "Time to write a batch", latency()),
+            commit_seconds: registry.register(
+                "sf_broker_commit_seconds",
+                "Time from the write of a request's batches until they are durable",
+                latency(),
+            ),
+            topic_bytes: registry.register("sf_broker_topic_bytes", "Bytes of a topic on disk", Family::default()),
+            connections: registry.register("sf_broker_connections", "Open Kafka connections", Gauge::default()),
+            connections_refused: registry.register(
+                "sf_broker_connections_refused",
+                "Connections closed because there were too many",
+                Counter::default(),
+            ),
+            requests_refused: registry.register(
+                "sf_broker_malformed_requests",
+                "Connections closed because of a malformed, oversized or unsupported request",
+                Counter::default(),
+            ),
+            disk_free_bytes: registry.register(
+                "sf_broker_disk_free_bytes",
+                "Free bytes on the data disk",
+                Gauge::default(),
+            ),
+            groups: registry.register(
+                "sf_broker_groups",
+                "Consumer groups in memory",
+                Gauge::<i64, AtomicI64>::default(),
+            ),
+            registry_requests: registry.register(
+                "sf_registry_requests",
+                "Requests to the schema registry",
+                Counter::default(),
+            ),
+        }
+    }
+
+    pub(crate) fn count_error(&self, api: ApiKey, code: i16) {
+        if code != 0 {
+            self.errors.get_or_create(&ErrorLabel { api: api_name(api), code }).inc();
+        }
+    }
+}
+
+/// The API's name for labels and logs.
+pub(crate) fn api_name(api: ApiKey) -> &'static str {
+    crate::apis::APIS.iter().find(|row| row.key == api).map_or("other", |row| row.name)
+}

@@ -1,0 +1,39 @@
+//! Reading the broker's own logs back at the start: group offsets and schemas.
+
+use commitlog::Log;
+use kafka::protocol::records;
+
+use crate::Error;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// Visits every record of the log of `topic` with its offset.
+pub(crate) fn replay(log: &Log, topic: &'static str, mut visit: impl FnMut(records::Stored<'_>)) -> Result<(), Error> {
+    let mut offset = log.start_offset();
+    let end = log.end_offset();
+    while offset < end {
+        let bytes = match log.read(offset, READ_BYTES, true, end) {
+            Ok(bytes) => bytes,
+            Err(commitlog::Error::Damaged { first_offset, last_offset, .. }) => {
+                tracing::error!(topic, first_offset, last_offset, "damaged records are left out");
+                offset = last_offset + 1;
+                continue;
+            }
+            Err(source) => return Err(Error::Internal { action: "read", topic, source }),
+        };
+        let mut next = offset;
+        records::decode(&bytes, |stored| {
+            next = next.max(stored.offset + 1);
+            if stored.offset >= offset {
+                visit(stored);
+            }
+        })
+        .map_err(|source| Error::InternalRecords { topic, source })?;
+        if next == offset {
+            break; // nothing more can be read
+        }
+        offset = next;
+    }
+    Ok(())
+}
