@@ -3,7 +3,8 @@
 //! Each log has rounds of its own: while one of its syncs runs, everything appended to it collects for the next, and
 //! different logs are synced side by side by the pool. A lone append is synced at once; there is no timer. Only logs
 //! with waiters are ever looked at, so idle partitions cost nothing (STR-02).
-//! Invariant: after one failed fsync no commit succeeds any more, of any log (STR-03).
+//! Invariant: after one failed fsync no sync is started any more and no commit succeeds, of any log (STR-03); one whose
+//! sync was already running elsewhere may still be confirmed, rightly.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Debug};
@@ -229,7 +230,6 @@ impl Shared {
             return Err(self.refusal());
         }
         match log.sync() {
-            Ok(_) if self.failed.load(Ordering::Acquire) => Err(self.refusal()),
             Ok(_) => Ok(()),
             Err(error) if log.stopped() => {
                 self.fail(&error);

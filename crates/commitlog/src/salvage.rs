@@ -53,7 +53,7 @@ pub(crate) fn inspect(
         let placed = match intact {
             Some(header) if chained && header.base_offset == expected => Some(header),
             // The checksum does not cover the offset, so a batch is believed only together with a neighbour.
-            Some(header) if anchored(&mut window, position, &header, end, bound)? => Some(header).filter(|_| !chained),
+            Some(header) if anchored(&mut window, position, &header, end, bound)? => Some(header),
             _ => None,
         };
         chained = placed.is_some();

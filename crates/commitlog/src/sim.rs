@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use crate::num::{to_u64, to_usize};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
@@ -263,12 +264,12 @@ impl SimVfs {
         self.shared.changed.notify_all();
     }
 
-    /// Blocks until at least `count` syncs hang.
-    pub fn wait_for_held_syncs(&self, count: usize) {
-        let mut disk = self.disk();
-        while disk.syncs_waiting < count {
-            disk = self.shared.changed.wait(disk).expect("no code panics while it holds the simulated disk");
-        }
+    /// Blocks until at least `count` syncs hang; false when that has not come about within `patience`.
+    pub fn wait_for_held_syncs(&self, count: usize, patience: Duration) -> bool {
+        let too_few = |disk: &mut Disk| disk.syncs_waiting < count;
+        let waited = self.shared.changed.wait_timeout_while(self.disk(), patience, too_few);
+        let (disk, _) = waited.expect("no code panics while it holds the simulated disk");
+        disk.syncs_waiting >= count
     }
 
     /// File syncs that have succeeded.

@@ -179,6 +179,24 @@ fn restart_after_a_sync_error_believes_the_disk_and_not_the_cache() {
     assert!(recovery.cut.is_none());
 }
 
+// I2: an append that failed half-way leaves nothing behind that a later restart could take for a record: here the second
+// of four batches, which is whole, has the offset that follows the append that succeeded.
+#[test]
+fn refused_batches_do_not_resurrect() {
+    let vfs = SimVfs::new();
+    let (log, _) = open(&vfs, small());
+    log.append(&mut batch(1, 1)).unwrap();
+    log.sync().unwrap();
+    vfs.fail_call(1, Fault::Torn);
+    log.append(&mut [batch(2, 1), batch(3, 1), batch(4, 1), batch(5, 1)].concat()).unwrap_err();
+    assert_eq!(log.append(&mut batch(6, 1)).unwrap().base_offset, 1);
+    log.sync().unwrap();
+    for crash in [Crash::LoseUnsynced, Crash::KeepAll] {
+        let (log, recovery) = open(&vfs.crash(crash), small());
+        assert_eq!((log.end_offset(), recovery.cut), (2, None), "{crash:?}");
+    }
+}
+
 // F10: a full disk refuses appends with an error that says so, keeps what is stored, and goes on when there is room.
 #[test]
 fn full_disk_refuses_and_resumes() {

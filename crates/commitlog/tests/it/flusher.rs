@@ -84,7 +84,7 @@ fn appends_during_a_sync_share_the_next_one() {
     vfs.hold_syncs(true);
     log.append(&mut batch(1, 1)).unwrap();
     let first = commit(&flusher, logs.clone());
-    vfs.wait_for_held_syncs(1);
+    assert!(vfs.wait_for_held_syncs(1, DEADLINE));
     let before = vfs.syncs_done();
     let later: Vec<_> = (0..5)
         .map(|tag| {
@@ -104,6 +104,25 @@ fn appends_during_a_sync_share_the_next_one() {
     assert_eq!(vfs.syncs_done() - before, 2, "one sync for the first, one for the five others together");
 }
 
+// I1: what is appended while a sync runs is not covered by it, whatever the log's end is when it returns.
+#[test]
+fn a_sync_vouches_only_for_what_was_there_when_it_started() {
+    let vfs = SimVfs::new();
+    let log = logs(&vfs, 1).remove(0);
+    log.append(&mut batch(1, 1)).unwrap();
+    vfs.hold_syncs(true);
+    let syncing = {
+        let log = Arc::clone(&log);
+        thread::spawn(move || log.sync().unwrap())
+    };
+    assert!(vfs.wait_for_held_syncs(1, DEADLINE));
+    log.append(&mut batch(2, 1)).unwrap();
+    vfs.hold_syncs(false);
+    assert_eq!(syncing.join().unwrap(), 1);
+    let (found, _) = open_at(Arc::new(vfs.crash(Crash::LoseUnsynced)), log.dir(), small()).unwrap();
+    assert_eq!((log.durable_offset(), found.end_offset()), (1, 1));
+}
+
 // STR-02: different logs are synced side by side, and a slow one does not hold up another; idle logs are not touched.
 #[test]
 fn logs_are_synced_in_parallel_and_idle_ones_not_at_all() {
@@ -120,7 +139,7 @@ fn logs_are_synced_in_parallel_and_idle_ones_not_at_all() {
     }
     vfs.hold_syncs(true);
     let waiting = commit(&flusher, logs.clone());
-    vfs.wait_for_held_syncs(3);
+    assert!(vfs.wait_for_held_syncs(3, DEADLINE));
     vfs.hold_syncs(false);
     waiting.recv_timeout(DEADLINE).unwrap().unwrap();
     assert_eq!(vfs.syncs_done() - before, 3);
@@ -143,7 +162,7 @@ fn a_failed_sync_refuses_everything() {
     }
     vfs.hold_syncs(true);
     let waiting: Vec<_> = logs.iter().map(|log| commit(&flusher, vec![Arc::clone(log)])).collect();
-    vfs.wait_for_held_syncs(2);
+    assert!(vfs.wait_for_held_syncs(2, DEADLINE));
     vfs.fail_syncs(true);
     vfs.hold_syncs(false);
     for outcome in &waiting {

@@ -56,10 +56,19 @@ fn falls_back_to_the_previous_copy() {
         vfs.damage(Path::new(PATH), &good[..index]);
         assert_eq!(read(&vfs), Some((b"one".to_vec(), Generation::Previous)), "length {index}");
     }
-    vfs.fail_call(8, Fault::PowerCut);
-    drop(state_file::write(&vfs, Path::new(PATH), b"three"));
-    assert!(read(&vfs.crash(Crash::LoseUnsynced)).is_some());
-    vfs.heal();
+    // The current copy is damaged now: a rewrite that is cut off must not have put it in the place of the good one.
+    for nth in 1.. {
+        let vfs = vfs.crash(Crash::KeepAll);
+        vfs.fail_call(nth, Fault::PowerCut);
+        let done = state_file::write(&vfs, Path::new(PATH), b"three").is_ok();
+        for crash in [Crash::KeepAll, Crash::LoseUnsynced, Crash::Random(nth), Crash::Random(nth + 500)] {
+            let (payload, _) = read(&vfs.crash(crash)).unwrap();
+            assert!(payload == b"three" || (!done && payload == b"one"), "call {nth}, {crash:?}: {payload:?}");
+        }
+        if done {
+            break;
+        }
+    }
 }
 
 #[test]

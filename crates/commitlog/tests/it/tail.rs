@@ -145,3 +145,57 @@ fn scans_only_what_is_not_vouched_for() {
     assert!(later.scanned_bytes <= u64::try_from(bytes.len()).unwrap(), "{later:?}");
     assert_eq!(read_all(&log, 0, 101).unwrap().len(), 101);
 }
+
+// STR-04: a checkpoint that no longer fits its segment is gone for good: when the segment has grown past it again it must
+// not vouch for bytes it has never seen.
+#[test]
+fn stale_checkpoint_is_not_believed_later() {
+    let vfs = SimVfs::new();
+    let options = LogOptions { segment_bytes: 1 << 20, ..small() };
+    let (log, _) = open(&vfs, options.clone());
+    for tag in 0..4 {
+        log.append(&mut batch(tag, 2)).unwrap();
+    }
+    log.close().unwrap();
+    let bytes = vfs.contents(&segment(0)).unwrap();
+    let vfs = vfs.crash(Crash::LoseUnsynced);
+    vfs.damage(&segment(0), &bytes[..bytes.len() / 4]);
+    let (log, _) = open(&vfs, options.clone());
+    assert_eq!(log.end_offset(), 2);
+    for tag in 10..20 {
+        log.append(&mut batch(tag, 3)).unwrap();
+    }
+    log.sync().unwrap();
+    let (log, recovery) = open(&vfs.crash(Crash::LoseUnsynced), options);
+    assert_eq!((log.end_offset(), recovery.cut), (32, None));
+    assert_eq!(read_all(&log, 0, 32).unwrap().len(), 11);
+}
+
+// STR-04: a closed segment whose index is damaged and whose successor is gone takes appends again. Its index file must not
+// stay: it would claim that what is appended now had been synced.
+#[test]
+fn segment_that_takes_appends_has_no_index_file() {
+    for seed in 0..100 {
+        let vfs = SimVfs::new();
+        let (log, _) = open(&vfs, small());
+        while log.segment_count() < 2 {
+            log.append(&mut batch(1, 1)).unwrap();
+        }
+        log.sync().unwrap();
+        let vfs = vfs.crash(Crash::LoseUnsynced);
+        let files = vfs.files(&dir());
+        let successor =
+            files.iter().filter(|path| path.extension().is_some_and(|ext| ext == "log")).next_back().unwrap();
+        commitlog::Vfs::remove(&vfs, successor).unwrap();
+        vfs.damage(&segment(0).with_extension("index"), b"");
+        let (log, _) = open(&vfs, LogOptions { segment_bytes: 1_500, ..small() });
+        assert!(!vfs.files(&dir()).contains(&segment(0).with_extension("index")));
+        let acknowledged = log.end_offset();
+        while log.segment_count() < 3 {
+            log.append(&mut batch(2, 1)).unwrap();
+        }
+        let (log, recovery) = open(&vfs.crash(Crash::Random(seed)), small());
+        assert!(recovery.missing.is_empty() && recovery.damages.is_empty(), "seed {seed}: {recovery:?}");
+        assert!(log.end_offset() >= acknowledged);
+    }
+}
