@@ -1,1 +1,12 @@
-//! Pure data path: validation rules, windows. No clock, no I/O.
+//! The pure data path: validation rules, windows, and what was written before a crash.
+//!
+//! Knows no clock but the times it is handed, no stream and no task. Every decision is a function of the readings seen so
+//! far, so that the same readings give the same answers after a restart. [`validate`] judges single readings,
+//! [`aggregate`] folds them into windows, [`resume`] decides which outputs a replay must not repeat.
+
+pub mod aggregate;
+pub mod points;
+pub mod resume;
+pub mod validate;
+
+pub use points::PointTable;

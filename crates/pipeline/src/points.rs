@@ -1,0 +1,149 @@
+//! A table of points: state found by asset and parameter without copying either.
+//!
+//! Ids are small numbers that stay with a point until it is removed, so that timers and queues can name it cheaply.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+/// State by (asset, parameter).
+#[derive(Debug)]
+pub struct PointTable<T> {
+    index: HashTable<u32>,
+    slots: Vec<Option<Slot<T>>>,
+    free: Vec<u32>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    hash: u64,
+    /// Asset and parameter behind each other, so that one line of memory answers "is it this one".
+    names: Box<str>,
+    asset_length: usize,
+    state: T,
+}
+
+impl<T> Slot<T> {
+    fn is(&self, asset: &str, parameter: &str) -> bool {
+        let names = self.names.as_bytes();
+        self.asset_length == asset.len()
+            && names.len() == asset.len() + parameter.len()
+            && names[..asset.len()] == *asset.as_bytes()
+            && names[asset.len()..] == *parameter.as_bytes()
+    }
+}
+
+impl<T> Default for PointTable<T> {
+    fn default() -> Self {
+        Self { index: HashTable::new(), slots: Vec::new(), free: Vec::new(), hasher: RandomState::default() }
+    }
+}
+
+impl<T> PointTable<T> {
+    fn hash(&self, asset: &str, parameter: &str) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(asset.as_bytes());
+        hasher.write_u8(0xff); // no byte of UTF-8: "ab"+"c" and "a"+"bc" differ
+        hasher.write(parameter.as_bytes());
+        hasher.finish()
+    }
+
+    /// The point's id, when it is known.
+    pub fn find(&self, asset: &str, parameter: &str) -> Option<u32> {
+        let found = |id: &u32| self.slots[*id as usize].as_ref().is_some_and(|slot| slot.is(asset, parameter));
+        self.index.find(self.hash(asset, parameter), found).copied()
+    }
+
+    /// The point's id; a new point begins with `state`. Ids end at 2^32, far above any limit set on a table.
+    pub fn find_or_insert_with(&mut self, asset: &str, parameter: &str, state: impl FnOnce() -> T) -> u32 {
+        if let Some(id) = self.find(asset, parameter) {
+            return id;
+        }
+        let hash = self.hash(asset, parameter);
+        let mut names = String::with_capacity(asset.len() + parameter.len());
+        names.push_str(asset);
+        names.push_str(parameter);
+        let slot = Slot { hash, names: names.into_boxed_str(), asset_length: asset.len(), state: state() };
+        let id = if let Some(id) = self.free.pop() {
+            self.slots[id as usize] = Some(slot);
+            id
+        } else {
+            self.slots.push(Some(slot));
+            u32::try_from(self.slots.len() - 1).expect("tables are limited far below 2^32 points")
+        };
+        let Self { index, slots, .. } = self;
+        index.insert_unique(hash, id, |id| slots[*id as usize].as_ref().map_or(0, |slot| slot.hash));
+        id
+    }
+
+    pub fn get(&self, id: u32) -> Option<&T> {
+        self.slots.get(id as usize)?.as_ref().map(|slot| &slot.state)
+    }
+
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        self.slots.get_mut(id as usize)?.as_mut().map(|slot| &mut slot.state)
+    }
+
+    /// Asset, parameter and state of a point.
+    pub fn entry_mut(&mut self, id: u32) -> Option<(&str, &str, &mut T)> {
+        let slot = self.slots.get_mut(id as usize)?.as_mut()?;
+        let (asset, parameter) = slot.names.split_at(slot.asset_length);
+        Some((asset, parameter, &mut slot.state))
+    }
+
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Removes the points whose state is not worth keeping; their ids are given out again.
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let Self { index, slots, free, .. } = self;
+        index.retain(|id| {
+            let slot = &mut slots[*id as usize];
+            let kept = slot.as_ref().is_some_and(|slot| keep(&slot.state));
+            if !kept {
+                *slot = None;
+                free.push(*id);
+            }
+            kept
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_join_to_the_same_text_are_different_points() {
+        let mut table = PointTable::default();
+        let a = table.find_or_insert_with("ab", "c", || 1);
+        let b = table.find_or_insert_with("a", "bc", || 2);
+        assert_ne!(a, b);
+        assert_eq!(table.find("ab", "c"), Some(a));
+        assert_eq!(table.entry_mut(b), Some(("a", "bc", &mut 2)));
+        assert_eq!(table.find("abc", ""), None);
+    }
+
+    #[test]
+    fn ids_stay_while_others_come_and_go() {
+        let mut table = PointTable::default();
+        let ids: Vec<u32> = (0..1000).map(|i| table.find_or_insert_with(&format!("asset_{i}"), "t", || i)).collect();
+        table.retain(|state| state % 3 == 0);
+        assert_eq!(table.len(), 334);
+        for (i, id) in ids.iter().enumerate() {
+            let kept = (i % 3 == 0).then_some(*id);
+            assert_eq!(table.find(&format!("asset_{i}"), "t"), kept);
+            assert_eq!(table.get(*id).copied(), kept.map(|_| i));
+        }
+        let reused = table.find_or_insert_with("new", "t", || 7);
+        assert!(ids.contains(&reused));
+        assert_eq!(table.find("new", "t"), Some(reused));
+    }
+}
