@@ -23,6 +23,7 @@ const SYNC_THREADS: usize = 8;
 /// Slices per setting; in each the candidates take turns.
 const SLICES: usize = 12;
 const JOURNAL_BYTES: u64 = 16 * 1024 * 1024;
+const PAGE_BYTES: u64 = 4_096;
 
 /// Durations of one candidate and the bytes it has sent to the device.
 #[derive(Default)]
@@ -53,9 +54,9 @@ struct Prewritten {
 impl Prewritten {
     fn new(path: &Path) -> io::Result<Self> {
         let file = File::create(path)?;
-        let zeros = vec![0; 1024 * 1024];
-        for chunk in 0..JOURNAL_BYTES / (1024 * 1024) {
-            file.write_all_at(&zeros, chunk * 1024 * 1024)?;
+        // Page by page: the kernel counts a dirtied page at the size in which it was first cached.
+        for page in 0..JOURNAL_BYTES / PAGE_BYTES {
+            file.write_all_at(&[0; 4_096], page * PAGE_BYTES)?;
         }
         file.sync_all()?;
         Ok(Self { file, position: 0 })
@@ -67,7 +68,7 @@ impl Prewritten {
             self.position = 0;
         }
         self.file.write_all_at(bytes, self.position)?;
-        self.position += len.next_multiple_of(4_096);
+        self.position += len.next_multiple_of(PAGE_BYTES);
         self.file.sync_data()
     }
 }

@@ -216,4 +216,21 @@ mod tests {
         }
         assert_eq!(parse_name("99999999999999999999.log", LOG), None); // larger than any offset
     }
+
+    // STR-01: the index is sparse, and remembers the time before each entry.
+    #[test]
+    fn one_entry_per_interval() {
+        let batch = batch::Builder::new(50).record(50, &[0; 100]).build();
+        let size = to_u64(batch.len());
+        let mut meta = Meta::new(7);
+        for offset in 7..27 {
+            let mut placed = batch.clone();
+            batch::place(&mut placed, offset);
+            meta.add(&Header::parse(&placed).unwrap(), u32::try_from(size * 5).unwrap());
+        }
+        let found: Vec<(i64, u64)> = meta.entries.iter().map(|entry| (entry.offset, entry.position)).collect();
+        assert_eq!(found, [(12, size * 5), (17, size * 10), (22, size * 15)]);
+        assert!(meta.entries.iter().all(|entry| entry.max_timestamp_before == 50));
+        assert_eq!((meta.next, meta.len), (27, size * 20));
+    }
 }

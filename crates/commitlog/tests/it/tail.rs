@@ -184,8 +184,7 @@ fn segment_that_takes_appends_has_no_index_file() {
         log.sync().unwrap();
         let vfs = vfs.crash(Crash::LoseUnsynced);
         let files = vfs.files(&dir());
-        let successor =
-            files.iter().filter(|path| path.extension().is_some_and(|ext| ext == "log")).next_back().unwrap();
+        let successor = files.iter().rfind(|path| path.extension().is_some_and(|ext| ext == "log")).unwrap();
         commitlog::Vfs::remove(&vfs, successor).unwrap();
         vfs.damage(&segment(0).with_extension("index"), b"");
         let (log, _) = open(&vfs, LogOptions { segment_bytes: 1_500, ..small() });
