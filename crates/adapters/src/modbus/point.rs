@@ -1,0 +1,426 @@
+//! One point of the settings: where it lies and what it becomes. Reads either form into the same thing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ::config::{Object, Problem};
+use modbus::address::AddressError;
+use modbus::value::{CharOrder, Encoding, Half, TEXT_REGISTERS_MAX};
+use modbus::{BitNumbering, DataType, Location, Order, Span, Table};
+use serde_json::Value;
+
+use super::decode::{Decoding, Outside, Scaling};
+
+/// All type names.
+pub const TYPES: [&str; 20] = [
+    "bool", "bit", "bitfield", "int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "int64", "uint64",
+    "float64", "bcd16", "bcd32", "mod10_32", "mod10_48", "mod10_64", "string", "raw",
+];
+/// Longest unit text.
+const UNIT_MAX: usize = 32;
+
+/// A point as read; names are not yet compared with other points.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    pub pointer: String,
+    pub parameter: String,
+    pub asset_id: Option<String>,
+    pub unit_id: Option<u8>,
+    pub unit: Option<String>,
+    pub group: Option<String>,
+    pub table: Table,
+    pub span: Span,
+    pub decoding: Decoding,
+}
+
+/// What the device's settings say about all its points.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Defaults {
+    pub address_shift: i8,
+    pub order: Order,
+    pub bits: BitNumbering,
+}
+
+/// Reads a point of the full form.
+pub fn full(value: &Value, pointer: &str, defaults: Defaults) -> Result<Point, Vec<Problem>> {
+    let mut object = Object::new(value, pointer);
+    let parameter = crate::common::name(&mut object, "parameter", true);
+    let location = read_location(&mut object);
+    let type_name = object.word("type", &TYPES);
+    let bit = object.integer("bit", 0, 16).and_then(|bit| u8::try_from(bit).ok());
+    let width = object.integer("width", 1, 16).and_then(|width| u8::try_from(width).ok());
+    let registers = object.integer("registers", 1, TEXT_REGISTERS_MAX.into()).and_then(|n| u16::try_from(n).ok());
+    let half = object.word("byte", &["hi", "lo"]);
+    let chars = object.word("char_order", &["hi_lo", "lo_hi"]);
+    let encoding = object.word("encoding", &["ascii", "latin1", "utf8"]);
+    let order = read_order(&mut object, defaults.order);
+    let shape = Shape { type_name, bit, width, registers, half, chars, encoding };
+    let placed = location.and_then(|location| place(&mut object, location, &shape, defaults));
+    let kind = placed.as_ref().and_then(|(_, kind)| *kind);
+    let decoding = Decoding {
+        kind,
+        order,
+        sentinels: read_sentinels(&mut object, kind),
+        scaling: read_scaling(&mut object),
+        states: read_states(&mut object),
+        invert: object.boolean("invert").unwrap_or_default(),
+        strict_bool: object.boolean("strict_bool").unwrap_or_default(),
+    };
+    let is_text = matches!(kind, Some(DataType::Text { .. } | DataType::Raw { .. }));
+    if decoding.scaling != Scaling::None && (is_text || decoding.value_type() == model::ValueType::Bool) {
+        object.problem("type", "no_number", "is no number, it cannot be scaled", "");
+    }
+    let unit = read_unit(&mut object);
+    let asset_id = crate::common::name(&mut object, "asset_id", false);
+    let unit_id = object.integer("unit_id", 0, 255).and_then(|id| u8::try_from(id).ok());
+    let group = object.text("group").map(str::to_owned);
+    let problems = object.finish();
+    match (parameter, placed) {
+        (Some(parameter), Some((location, _))) if problems.is_empty() => {
+            let count = kind.map_or(1, DataType::registers);
+            let span = Span { offset: location.offset, count };
+            let pointer = pointer.to_owned();
+            Ok(Point { pointer, parameter, asset_id, unit_id, unit, group, table: location.table, span, decoding })
+        }
+        _ => Err(problems),
+    }
+}
+
+/// Reads a point of the document's flat form: key `"40001"`, value `{"param", "unit", "type"}` (MB-43).
+pub fn flat(address: &str, value: &Value, pointer: &str, defaults: Defaults) -> Result<Point, Vec<Problem>> {
+    let mut object = Object::new(value, pointer);
+    let parameter = crate::common::name(&mut object, "param", true);
+    let type_name = if object.value("type").is_none() {
+        object.problem("type", "missing", "is missing", "");
+        None
+    } else {
+        object.word("type", &TYPES)
+    };
+    let unit = read_unit(&mut object);
+    let mut problems = Vec::new();
+    let mut location = None;
+    match Location::parse(address) {
+        Ok(found) if found.table == Table::HoldingRegister => location = Some(found),
+        Ok(found) => {
+            let message = format!("{address:?} is a {} address, this form knows holding registers only", found.table);
+            problems.push(Problem::new(pointer, "bad_address", message, "use `points` for other tables"));
+        }
+        Err(error) => problems.push(Problem::new(pointer, "bad_address", error.to_string(), "")),
+    }
+    let needs_more = matches!(type_name, Some("string" | "raw"));
+    if needs_more {
+        object.problem("type", "needs_points", "needs a number of registers", "use `points` for this type");
+    }
+    let shape = Shape { type_name, ..Shape::default() };
+    let placed = location.filter(|_| !needs_more).and_then(|location| place(&mut object, location, &shape, defaults));
+    problems.extend(object.finish());
+    match (parameter, placed) {
+        (Some(parameter), Some((location, kind))) if problems.is_empty() => Ok(Point {
+            pointer: pointer.to_owned(),
+            parameter,
+            asset_id: None,
+            unit_id: None,
+            unit,
+            group: None,
+            table: location.table,
+            span: Span { offset: location.offset, count: kind.map_or(1, DataType::registers) },
+            decoding: Decoding { kind, ..Decoding::default() },
+        }),
+        _ => Err(problems),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shape {
+    type_name: Option<&'static str>,
+    bit: Option<u8>,
+    width: Option<u8>,
+    registers: Option<u16>,
+    half: Option<&'static str>,
+    chars: Option<&'static str>,
+    encoding: Option<&'static str>,
+}
+
+/// A text, or an object of `table` and `offset` or `number`; never a bare integer (MB-03, MB-04).
+fn read_location(object: &mut Object<'_>) -> Option<Location> {
+    let Some(value) = object.value("address") else {
+        object.problem("address", "missing", "is missing", "for example \"40001\"");
+        return None;
+    };
+    let found = match value {
+        Value::String(text) => Location::parse(text),
+        Value::Object(_) => return read_placed(object, value),
+        Value::Number(number) => {
+            let hint = format!("write \"{number}\" for a register number or {{\"table\", \"offset\"}} for an offset");
+            object.problem("address", "ambiguous_address", "ambiguous: register number or offset?", hint);
+            return None;
+        }
+        _ => {
+            object.problem("address", "wrong_type", "must be a text or an object", "for example \"40001\"");
+            return None;
+        }
+    };
+    found.map_err(|error| object.problem("address", "bad_address", error.to_string(), "")).ok()
+}
+
+fn read_placed(parent: &mut Object<'_>, value: &Value) -> Option<Location> {
+    let mut object = Object::new(value, &parent.at("address"));
+    if object.value("table").is_none() {
+        object.problem("table", "missing", "is missing", "coil, discrete, input or holding");
+    }
+    let table = object.word("table", &["coil", "discrete", "input", "holding"]).and_then(Table::from_name);
+    let (offset, number) = (object.value("offset"), object.value("number"));
+    let as_count = |value: &Value| value.as_u64().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+    let found = match (table, offset, number) {
+        (None, ..) => None,
+        (Some(_), Some(_), Some(_)) => {
+            object.problem("number", "contradiction", "offset and number are both given", "keep one of them");
+            None
+        }
+        (Some(table), Some(Value::String(text)), None) => Some(("offset", Location::from_hex(table, text))),
+        (Some(table), Some(offset), None) => as_count(offset).map(|at| ("offset", Location::from_offset(table, at))),
+        (Some(table), None, Some(number)) => as_count(number).map(|at| ("number", Location::from_number(table, at))),
+        (Some(_), None, None) => {
+            object.problem_here("missing", "has neither offset nor number", "");
+            None
+        }
+    };
+    let wrong_kind = table.is_some() && (offset.is_some() != number.is_some()) && found.is_none();
+    if wrong_kind {
+        object.problem_here(
+            "wrong_type",
+            "offset and number are whole numbers, or offset is a text like \"0x006B\"",
+            "",
+        );
+    }
+    let location = found.and_then(|(key, result)| {
+        result.map_err(|error| object.problem(key, "bad_address", error.to_string(), "")).ok()
+    });
+    let problems = object.finish();
+    let valid = problems.is_empty();
+    parent.extend(problems);
+    location.filter(|_| valid)
+}
+
+/// Where the point lies after the device's shift, and what its registers mean; `None` for a coil or discrete input.
+fn place(
+    object: &mut Object<'_>,
+    location: Location,
+    shape: &Shape,
+    defaults: Defaults,
+) -> Option<(Location, Option<DataType>)> {
+    let mut bad_address = |error: &AddressError| object.problem("address", "bad_address", error.to_string(), "");
+    let location = location.shifted(defaults.address_shift).map_err(|error| bad_address(&error)).ok()?;
+    let bit = shape.bit.or(location.bit);
+    if location.table.holds_bits() {
+        if let Some(bit) = bit {
+            bad_address(&AddressError::BitOfBit { table: location.table, bit });
+            return None;
+        }
+        if !matches!(shape.type_name, None | Some("bool")) {
+            let message = format!("a {} is a bool and nothing else", location.table);
+            object.problem("type", "wrong_table", message, "");
+            return None;
+        }
+        return Some((location, None));
+    }
+    let place_of = |bit: u8| defaults.bits.place(bit);
+    let kind = match (shape.type_name, bit) {
+        (Some("bitfield"), Some(bit)) => {
+            let width = shape.width.unwrap_or(1);
+            let place = place_of(bit).map_err(|error| bad_address(&error)).ok()?;
+            // Counted from the most significant end, the field's first bit is its highest one.
+            let lowest = match defaults.bits {
+                BitNumbering::Lsb0 => Some(place),
+                BitNumbering::Msb1 => (place + 1).checked_sub(width),
+            };
+            match lowest {
+                Some(place) if place + width <= 16 => DataType::BitField { place, width },
+                _ => {
+                    object.problem("width", "past_register", "the field reaches past its register", "");
+                    return None;
+                }
+            }
+        }
+        (None | Some("bit" | "bool"), Some(bit)) => {
+            DataType::Bit { place: place_of(bit).map_err(|error| bad_address(&error)).ok()? }
+        }
+        (Some("bit" | "bitfield"), None) => {
+            object.problem("bit", "missing", "is missing", "for example \"bit\": 3");
+            return None;
+        }
+        (Some(name), Some(_)) => {
+            object.problem("bit", "contradiction", format!("a {name} has no single bit"), "use type bit");
+            return None;
+        }
+        (None, None) => {
+            object.problem("type", "missing", "is missing", "for example \"float32\"");
+            return None;
+        }
+        (Some(name), None) => whole_registers(object, name, shape)?,
+    };
+    let span = Span { offset: location.offset, count: kind.registers() };
+    if span.end() > 65536 {
+        let message = format!("{} registers from offset {} reach past offset 65535", span.count, span.offset);
+        object.problem("address", "past_end", message, "");
+        return None;
+    }
+    Some((location, Some(kind)))
+}
+
+fn whole_registers(object: &mut Object<'_>, name: &str, shape: &Shape) -> Option<DataType> {
+    let half = if shape.half == Some("hi") { Half::High } else { Half::Low };
+    let needed = |object: &mut Object<'_>| {
+        if shape.registers.is_none() {
+            object.problem("registers", "missing", "is missing or out of range", "how many registers, 1 to 125");
+        }
+        shape.registers
+    };
+    Some(match name {
+        "bool" => DataType::Bool,
+        "int8" => DataType::Int8(half),
+        "uint8" => DataType::Uint8(half),
+        "int16" => DataType::Int16,
+        "uint16" => DataType::Uint16,
+        "int32" => DataType::Int32,
+        "uint32" => DataType::Uint32,
+        "float32" => DataType::Float32,
+        "int64" => DataType::Int64,
+        "uint64" => DataType::Uint64,
+        "float64" => DataType::Float64,
+        "bcd16" => DataType::Bcd16,
+        "bcd32" => DataType::Bcd32,
+        "mod10_32" => DataType::Mod10 { registers: 2 },
+        "mod10_48" => DataType::Mod10 { registers: 3 },
+        "mod10_64" => DataType::Mod10 { registers: 4 },
+        "string" => DataType::Text {
+            registers: needed(object)?,
+            chars: if shape.chars == Some("lo_hi") { CharOrder::LowHigh } else { CharOrder::HighLow },
+            encoding: match shape.encoding {
+                Some("latin1") => Encoding::Latin1,
+                Some("utf8") => Encoding::Utf8,
+                _ => Encoding::Ascii,
+            },
+        },
+        _ => DataType::Raw { registers: needed(object)? },
+    })
+}
+
+/// `order` by letters, or the pair `word_order` and `byte_order`; also used for the device's default.
+pub fn read_order(object: &mut Object<'_>, default: Order) -> Order {
+    let letters = object.word("order", &["ABCD", "CDAB", "BADC", "DCBA"]);
+    let word = object.word("word_order", &["big", "little"]);
+    let byte = object.word("byte_order", &["big", "little"]);
+    if letters.is_some() && (word.is_some() || byte.is_some()) {
+        object.problem("order", "contradiction", "stands beside word_order or byte_order", "keep one of the two");
+    }
+    if word.is_some() || byte.is_some() {
+        return Order::from_ends(word != Some("little"), byte != Some("little"));
+    }
+    letters.and_then(|letters| Order::ALL.into_iter().find(|order| order.name() == letters)).unwrap_or(default)
+}
+
+fn read_unit(object: &mut Object<'_>) -> Option<String> {
+    let unit = object.text("unit")?;
+    if unit.chars().count() > UNIT_MAX || unit.chars().any(char::is_control) {
+        object.problem("unit", "bad_unit", format!("is longer than {UNIT_MAX} characters or not printable"), "");
+    }
+    Some(unit.to_owned())
+}
+
+/// Raw integers that mean "no value", compared before anything else happens to them (MB-09).
+fn read_sentinels(object: &mut Object<'_>, kind: Option<DataType>) -> Vec<u64> {
+    let preset = object.word("invalid_preset", &["sunspec", "siemens_analog"]);
+    let mut patterns = match (preset, kind) {
+        (Some("sunspec"), Some(DataType::Int16)) => vec![0x8000],
+        (Some("sunspec"), Some(DataType::Uint16)) => vec![0xFFFF],
+        (Some("sunspec"), Some(DataType::Int32)) => vec![0x8000_0000],
+        (Some("sunspec"), Some(DataType::Uint32)) => vec![0xFFFF_FFFF],
+        (Some("sunspec"), Some(DataType::Float32)) => vec![0x7FC0_0000],
+        (Some("siemens_analog"), Some(DataType::Int16)) => vec![0x7FFF, 0x8000],
+        (Some(preset), Some(_)) => {
+            object.problem("invalid_preset", "no_preset", format!("{preset} says nothing about this type"), "");
+            Vec::new()
+        }
+        _ => Vec::new(),
+    };
+    let Some(list) = object.list("invalid_values") else { return patterns };
+    let bits = u32::from(kind.map_or(0, DataType::registers)) * 16;
+    let is_number =
+        kind.is_some_and(|kind| kind.pattern(Order::Abcd, &[0; 4][..(bits / 16).min(4) as usize]).is_some());
+    if !is_number && kind.is_some() {
+        object.problem("invalid_values", "no_number", "is for numbers of up to four registers", "");
+        return patterns;
+    }
+    for value in list {
+        match value.as_i64().map(i128::from).or(value.as_u64().map(i128::from)) {
+            Some(number) if number >= -(1_i128 << bits.saturating_sub(1)) && number < 1_i128 << bits => {
+                let low_bits = number.rem_euclid(1_i128 << bits);
+                patterns.push(u64::try_from(low_bits).unwrap_or_default());
+            }
+            _ => {
+                let message = format!("{value} is not a whole number of {bits} bits");
+                object.problem("invalid_values", "out_of_range", message, "raw values, before scaling");
+            }
+        }
+    }
+    patterns
+}
+
+/// Linear or two points, not both; equal raw ends make no line (MB-12).
+fn read_scaling(object: &mut Object<'_>) -> Scaling {
+    let scale = object.number("scale");
+    let offset = object.number("offset");
+    if scale == Some(0.0) {
+        object.problem("scale", "zero", "0 would make every value the same", "");
+    }
+    let linear = scale.is_some() || offset.is_some();
+    let Some(value) = object.value("two_point") else {
+        if linear {
+            return Scaling::Linear { scale: scale.unwrap_or(1.0), offset: offset.unwrap_or(0.0) };
+        }
+        return Scaling::None;
+    };
+    if linear {
+        object.problem("two_point", "contradiction", "stands beside scale or offset", "keep one of the two");
+    }
+    let mut ends = Object::new(value, &object.at("two_point"));
+    let mut end = |key: &'static str| {
+        if ends.value(key).is_none() {
+            ends.problem(key, "missing", "is missing", "");
+        }
+        ends.number(key).unwrap_or_default()
+    };
+    let raw = (end("raw_lo"), end("raw_hi"));
+    let eng = (end("eng_lo"), end("eng_hi"));
+    let outside = match ends.word("outside", &["extrapolate", "clip", "bad"]) {
+        Some("clip") => Outside::Clip,
+        Some("bad") => Outside::Bad,
+        _ => Outside::Extrapolate,
+    };
+    let namur = ends.boolean("namur").unwrap_or_default();
+    if raw.0 == raw.1 && ends.value("raw_lo").is_some() && ends.value("raw_hi").is_some() {
+        ends.problem("raw_hi", "no_span", "raw_lo and raw_hi are equal, they make no line", "");
+    }
+    object.extend(ends.finish());
+    Scaling::TwoPoint { raw, eng, outside, namur }
+}
+
+fn read_states(object: &mut Object<'_>) -> Option<BTreeMap<i64, Arc<str>>> {
+    let map = object.object("states")?;
+    let mut states = BTreeMap::new();
+    for (key, value) in map {
+        match (key.parse(), value.as_str()) {
+            (Ok(code), Some(label)) => {
+                states.insert(code, Arc::from(label));
+            }
+            _ => {
+                let pointer = format!("{}/{}", object.at("states"), ::config::read::token(key));
+                let problem =
+                    Problem::new(pointer, "bad_state", "is not a whole number with a text", "\"1\": \"running\"");
+                object.extend([problem]);
+            }
+        }
+    }
+    Some(states)
+}

@@ -1,0 +1,185 @@
+//! Samples on their way to the stream, bounded: 64 MiB, then the oldest go (OFF-26).
+//!
+//! The poller puts in and never waits; the pump takes out. What is dropped is counted, leaves a hole in the sequence
+//! numbers, and the next sample of each tag concerned says `gap_before`.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::sample::Sample;
+
+/// Memory for samples the stream has not taken; when full the oldest batch is dropped and counted.
+pub const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Samples that were complete at the same moment, in order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub samples: Vec<Sample>,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Of these samples.
+    pub fn new(samples: Vec<Sample>) -> Self {
+        let bytes = samples.iter().map(Sample::bytes).sum();
+        Self { samples, bytes }
+    }
+
+    /// Keeps the first `count` samples and returns the others.
+    #[must_use]
+    pub fn split_off(&mut self, count: usize) -> Self {
+        let rest = Self::new(self.samples.split_off(count));
+        self.bytes -= rest.bytes;
+        rest
+    }
+}
+
+/// The queue. Shared by reference; all calls are short.
+#[derive(Debug)]
+pub struct Outbox {
+    inner: Mutex<Inner>,
+    changed: Notify,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    queue: VecDeque<Batch>,
+    samples: usize,
+    bytes: usize,
+    /// By tag: a sample of it was dropped and nobody was told yet.
+    gaps: Vec<bool>,
+    closed: bool,
+}
+
+impl Outbox {
+    /// For a number of tags.
+    pub fn new(tags: usize) -> Self {
+        Self::with_limit(tags, BYTES_MAX)
+    }
+
+    /// With another limit than [`BYTES_MAX`].
+    pub fn with_limit(tags: usize, bytes_max: usize) -> Self {
+        let inner = Inner { queue: VecDeque::new(), samples: 0, bytes: 0, gaps: vec![false; tags], closed: false };
+        Self { inner: Mutex::new(inner), changed: Notify::new(), bytes_max }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a batch; returns how many old samples had to go.
+    pub fn push(&self, batch: Batch) -> u64 {
+        let mut dropped = 0;
+        {
+            let mut inner = self.lock();
+            inner.bytes += batch.bytes;
+            inner.samples += batch.samples.len();
+            inner.queue.push_back(batch);
+            while inner.bytes > self.bytes_max {
+                let Some(oldest) = inner.queue.pop_front() else { break };
+                inner.bytes -= oldest.bytes;
+                inner.samples -= oldest.samples.len();
+                dropped += oldest.samples.len() as u64;
+                for sample in &oldest.samples {
+                    if let Some(gap) = inner.gaps.get_mut(sample.tag) {
+                        *gap = true;
+                    }
+                }
+            }
+        }
+        self.changed.notify_one();
+        dropped
+    }
+
+    /// Takes the oldest batch; samples after a gap are marked.
+    pub fn pop(&self) -> Option<Batch> {
+        let mut inner = self.lock();
+        let mut batch = inner.queue.pop_front()?;
+        inner.bytes -= batch.bytes;
+        inner.samples -= batch.samples.len();
+        for sample in &mut batch.samples {
+            if let Some(gap) = inner.gaps.get_mut(sample.tag) {
+                sample.gap_before |= std::mem::take(gap);
+            }
+        }
+        Some(batch)
+    }
+
+    /// Puts a batch back in front; it was taken out last and not delivered.
+    pub fn put_back(&self, batch: Batch) {
+        let mut inner = self.lock();
+        inner.bytes += batch.bytes;
+        inner.samples += batch.samples.len();
+        inner.queue.push_front(batch);
+    }
+
+    /// Waits until a batch was put in or the outbox was closed. Cancel-safe.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// No more will come; what is there shall still go out.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// True after [`Outbox::close`].
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    /// Waiting samples and their bytes.
+    pub fn load(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.samples, inner.bytes)
+    }
+
+    /// Waiting bytes.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Value;
+    use model::Timestamp;
+
+    fn batch(tags: &[usize]) -> Batch {
+        Batch::new(tags.iter().map(|tag| Sample::new(*tag, Value::Int(1), Timestamp::default())).collect())
+    }
+
+    // OFF-26
+    #[test]
+    fn full_means_the_oldest_go_and_the_next_says_so() {
+        let one = size_of::<Sample>();
+        let outbox = Outbox::with_limit(3, one * 4);
+        assert_eq!(outbox.push(batch(&[0, 1])), 0);
+        assert_eq!(outbox.push(batch(&[1, 2])), 0);
+        assert_eq!(outbox.push(batch(&[0, 2])), 2);
+        assert_eq!(outbox.load(), (4, one * 4));
+        let marks = |batch: Batch| batch.samples.iter().map(|s| (s.tag, s.gap_before)).collect::<Vec<_>>();
+        assert_eq!(marks(outbox.pop().unwrap()), [(1, true), (2, false)]);
+        assert_eq!(marks(outbox.pop().unwrap()), [(0, true), (2, false)]);
+        assert!(outbox.pop().is_none());
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn put_back_keeps_the_order() {
+        let outbox = Outbox::new(3);
+        outbox.push(batch(&[0, 1]));
+        outbox.push(batch(&[2]));
+        let mut first = outbox.pop().unwrap();
+        let rest = first.split_off(1);
+        outbox.put_back(rest);
+        outbox.put_back(first);
+        let order: Vec<usize> = std::iter::from_fn(|| outbox.pop()).flat_map(|b| b.samples).map(|s| s.tag).collect();
+        assert_eq!(order, [0, 1, 2]);
+    }
+}

@@ -1,0 +1,115 @@
+//! Where readings go: the stream, behind a seam, so that tests need no broker.
+//!
+//! Law of an [`Outlet`]: readings of one asset become durable in the order they were sent, and an [`Ack`] is good only
+//! when every reading of its call is durable. A reading may be sent twice after a failure; its identity
+//! (gateway, adapter, epoch, sequence) stays, so that readers can tell.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use kafka::client::Settings;
+use model::Reading;
+use stream::{Publisher, Schemas, Topic};
+
+/// Resolves when the readings of one call are durable.
+pub type Ack = Pin<Box<dyn Future<Output = Result<(), OutletError>> + Send>>;
+
+/// Why readings could not be handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum OutletError {
+    /// The stream cannot be prepared for writing at the moment.
+    #[error("the stream is not ready")]
+    NotReady {
+        /// What the registry said.
+        source: stream::schemas::Error,
+    },
+    /// The client cannot be set up.
+    #[error("cannot open a publisher")]
+    Open {
+        /// What the client said.
+        source: kafka::client::Error,
+    },
+    /// The stream can never take one of these readings.
+    #[error("a reading was refused by the stream")]
+    Refused {
+        /// What the client said.
+        source: kafka::client::SendError,
+    },
+    /// The readings did not become durable.
+    #[error("readings were not made durable")]
+    NotDurable {
+        /// What the client said.
+        source: kafka::client::Error,
+    },
+    /// For other outlets than the stream.
+    #[error("{reason}")]
+    Other {
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Takes readings and says when they are durable.
+pub trait Outlet: Send {
+    /// Prepares for sending; one attempt.
+    fn ready(&mut self) -> impl Future<Output = Result<(), OutletError>> + Send;
+
+    /// Hands over readings in order. Also tells how many were taken: fewer than given when the outlet is full.
+    fn send(&mut self, readings: &[Reading<'_>]) -> Result<(Ack, usize), OutletError>;
+
+    /// Starts anew after an [`Ack`] failed; what was not acknowledged will be sent again.
+    fn reopen(&mut self) -> Result<(), OutletError>;
+}
+
+/// The gateway's stream.
+#[derive(Debug)]
+pub struct StreamOutlet {
+    settings: Settings,
+    publisher: Publisher,
+    schemas: Schemas,
+    topic: Topic,
+    schema_id: Option<i32>,
+}
+
+impl StreamOutlet {
+    /// Connects in the background and for ever; `ready` asks the registry for the schema.
+    pub fn open(
+        bootstrap: &str,
+        client_id: &str,
+        registry_url: &str,
+        cache_dir: Option<PathBuf>,
+        topic: Topic,
+    ) -> Result<Self, OutletError> {
+        let settings = Settings::new(bootstrap, client_id);
+        let publisher = Publisher::open(&settings).map_err(|source| OutletError::Open { source })?;
+        Ok(Self { settings, publisher, schemas: Schemas::new(registry_url, cache_dir), topic, schema_id: None })
+    }
+}
+
+impl Outlet for StreamOutlet {
+    async fn ready(&mut self) -> Result<(), OutletError> {
+        if self.schema_id.is_none() {
+            let id = self.schemas.id_for(self.topic).await.map_err(|source| OutletError::NotReady { source })?;
+            self.schema_id = Some(id);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, readings: &[Reading<'_>]) -> Result<(Ack, usize), OutletError> {
+        let Some(schema_id) = self.schema_id else {
+            return Err(OutletError::Other { reason: "the schema is not known yet".to_owned() });
+        };
+        let (pending, taken) = self
+            .publisher
+            .publish(self.topic, schema_id, readings.iter().copied())
+            .map_err(|source| OutletError::Refused { source })?;
+        let ack = async move { pending.done().await.map_err(|source| OutletError::NotDurable { source }) };
+        Ok((Box::pin(ack), taken))
+    }
+
+    fn reopen(&mut self) -> Result<(), OutletError> {
+        self.publisher = Publisher::open(&self.settings).map_err(|source| OutletError::Open { source })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The start and end of an adapter process.
+//!
+//! Settings are read and checked before any port is bound. Order at the end: polling stops, what was read goes out to
+//! the stream within [`crate::pump::DRAIN_MAX`], the admin server ends last.
+
+use std::sync::Arc;
+
+use daemon::admin::Admin;
+use model::Health;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::adapter::Adapter;
+use crate::common::Common;
+use crate::host::{Host, Surroundings};
+use crate::metrics::AdapterMetrics;
+use crate::modbus::ModbusAdapter;
+use crate::outbox::Outbox;
+use crate::outlet::{Outlet, StreamOutlet};
+use crate::pump::{Identity, Pump};
+use crate::simulated::Simulated;
+
+/// The environment variable that carries the settings, as the document fixes it.
+pub const SETTINGS_VARIABLE: &str = "ADAPTER_CONFIG";
+
+/// Options of `streamforge adapter`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Name of the adapter; must be the `adapter_id` of its settings.
+    #[arg(long)]
+    pub id: Option<String>,
+}
+
+/// Runs the adapter that `ADAPTER_CONFIG` describes until the context's stop.
+pub async fn run(options: Options, ctx: daemon::Context) -> Result<(), Error> {
+    let text = std::env::var(SETTINGS_VARIABLE).map_err(|_| Error::NoSettings)?;
+    let settings = serde_json::from_str(&text).map_err(|source| Error::Syntax { source })?;
+    Box::pin(run_with(&settings, options.id.as_deref(), ctx)).await
+}
+
+/// Runs the adapter that `settings` describe; `id`, when given, must be theirs.
+pub async fn run_with(settings: &Value, id: Option<&str>, ctx: daemon::Context) -> Result<(), Error> {
+    let invalid = |problems| Error::Settings { problems };
+    let type_name = settings.get("adapter_type").and_then(Value::as_str).unwrap_or_default();
+    if type_name == crate::simulated::SPEC.type_name {
+        let plan = crate::simulated::plan(settings, "").map_err(invalid)?;
+        let outlet = open(&plan.common, id)?;
+        let identity = identity(&plan.common, crate::simulated::SPEC.type_name, &ctx);
+        let adapter = Simulated::new(&plan, Arc::clone(&ctx.clock));
+        return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
+    }
+    if type_name == crate::modbus::SPEC.type_name {
+        let plan = crate::modbus::config::plan(settings, "").map_err(invalid)?;
+        let outlet = open(&plan.common, id)?;
+        let identity = identity(&plan.common, crate::modbus::SPEC.type_name, &ctx);
+        let adapter = ModbusAdapter::new(plan, Arc::clone(&ctx.clock));
+        return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
+    }
+    let known: Vec<&str> = crate::catalog::SPECS.iter().map(|spec| spec.type_name).collect();
+    let message = format!("{type_name:?} is not one of {}", known.join(", "));
+    let hint = config::read::suggest(type_name, &known);
+    Err(invalid(vec![config::Problem::new("/adapter_type", "unknown_type", message, hint)]))
+}
+
+/// Checks what only a process needs, and returns how to open its way to the stream.
+fn open(
+    common: &Common,
+    id: Option<&str>,
+) -> Result<impl FnOnce(&daemon::Context) -> Result<StreamOutlet, Error> + use<>, Error> {
+    let mut problems = Vec::new();
+    if let Some(id) = id.filter(|id| *id != common.adapter_id) {
+        let message = format!("{:?} is not the adapter this process was started as, {id:?}", common.adapter_id);
+        problems.push(config::Problem::new("/adapter_id", "other_id", message, ""));
+    }
+    let bootstrap = common.kafka_bootstrap.clone().unwrap_or_default();
+    if bootstrap.is_empty() {
+        let hint = "the address of the gateway's stream, for example 127.0.0.1:9092";
+        problems.push(config::Problem::new("/kafka_bootstrap", "missing", "is missing", hint));
+    }
+    if !problems.is_empty() {
+        return Err(Error::Settings { problems });
+    }
+    let (adapter_id, registry, topic) = (common.adapter_id.clone(), common.registry(&bootstrap), common.topic);
+    Ok(move |ctx: &daemon::Context| {
+        StreamOutlet::open(&bootstrap, &adapter_id, &registry, ctx.run_dir.clone(), topic)
+            .map_err(|source| Error::Outlet { source })
+    })
+}
+
+fn identity(common: &Common, adapter_type: &'static str, ctx: &daemon::Context) -> Identity {
+    Identity {
+        gateway_id: ctx.gateway_id.clone(),
+        adapter_id: common.adapter_id.clone(),
+        adapter_type,
+        config_revision: common.config_revision.clone(),
+        // Without a runtime that counts the starts, the second of the start serves: it also only grows.
+        epoch: ctx.launch.epoch.unwrap_or_else(|| ctx.clock.now().as_millis() / 1000),
+    }
+}
+
+/// Runs an adapter with its host, its pump and its admin server until the context's stop.
+pub async fn serve<A: Adapter, O: Outlet>(
+    adapter: A,
+    outlet: O,
+    identity: Identity,
+    ctx: daemon::Context,
+) -> Result<(), Error> {
+    let admin = Admin::bind(&ctx, no_further_routes()).await.map_err(|source| Error::Admin { source })?;
+    tracing::info!(address = %admin.address(), adapter_id = identity.adapter_id, "health and metrics");
+    let admin_stop = CancellationToken::new();
+    let metrics = AdapterMetrics::register(&ctx.metrics);
+    let outbox = Outbox::new(adapter.tags().len());
+    let tags = adapter.tags().to_vec();
+    ctx.board.set(Health::Healthy, "connecting");
+    let seed = identity.adapter_id.bytes().fold(1u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let around =
+        Surroundings { clock: Arc::clone(&ctx.clock), board: Arc::clone(&ctx.board), metrics: metrics.clone() };
+    let polling = async {
+        Host::new(adapter, &outbox, around, seed).run(ctx.stop.clone()).await;
+        outbox.close();
+    };
+    let pump = Pump { outlet, outbox: &outbox, tags: &tags, identity, metrics, board: &ctx.board };
+    let work = async {
+        let ((), left) = tokio::join!(polling, pump.run(ctx.stop.clone()));
+        admin_stop.cancel();
+        left
+    };
+    let (left, served) = tokio::join!(work, admin.serve(admin_stop.clone()));
+    if let Err(error) = served {
+        tracing::warn!(%error, "health and metrics ended early");
+    }
+    if left > 0 { Err(Error::Undelivered { readings: left }) } else { Ok(()) }
+}
+
+/// No routes beyond the standard ones.
+fn no_further_routes<T: Default>() -> T {
+    T::default()
+}

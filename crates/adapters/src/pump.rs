@@ -1,0 +1,276 @@
+//! Moves samples from the outbox to the stream, in order, and keeps them until they are durable.
+//!
+//! Only a few batches are on their way at once; everything else waits in the outbox, where a limit and a policy hold
+//! (OFF-26). When the stream says a batch failed, all batches on their way are sent again in their old order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use daemon::{Backoff, Board};
+use model::{Reading, TextList, TextMap, flag, time_source};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::adapter::Tag;
+use crate::metrics::{AdapterMetrics, ByCause, ByQuality, ByReason};
+use crate::outbox::{Batch, Outbox};
+use crate::outlet::{Ack, Outlet, OutletError};
+use crate::sample::{Sample, Value};
+
+/// Batches sent and not acknowledged; while there are as many, the next waits in the outbox.
+const ON_THE_WAY_MAX: usize = 16;
+/// Readings per call; a larger batch goes in parts.
+const READINGS_MAX: usize = 5_000;
+/// Without an acknowledgement for this long, the stream counts as not writable.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long the rest may take after the stop.
+pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+
+/// What of a tag's readings is always the same, packed once.
+#[derive(Debug)]
+pub struct Labels {
+    pairs: Vec<(&'static str, String)>,
+    packed: Vec<u8>,
+}
+
+/// Who writes: the same for every reading of the process.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub gateway_id: String,
+    pub adapter_id: String,
+    pub adapter_type: &'static str,
+    pub config_revision: Option<String>,
+    /// Start counter of the adapter.
+    pub epoch: i64,
+}
+
+/// The state of the gateway's clock as written into each reading. Nothing watches the clock yet; the gateway's host is
+/// expected to run a time service.
+const CLOCK_STATE: &str = "SYNCED";
+
+impl Identity {
+    /// The labels of a tag.
+    pub fn labels(&self, tag: &Tag) -> Labels {
+        let mut pairs = vec![
+            ("gateway_id", self.gateway_id.clone()),
+            ("adapter_id", self.adapter_id.clone()),
+            ("adapter_type", self.adapter_type.to_owned()),
+            ("adapter_version", env!("CARGO_PKG_VERSION").to_owned()),
+        ];
+        pairs.extend(self.config_revision.clone().map(|revision| ("config_revision", revision)));
+        pairs.push(("source_ref", tag.source_ref.clone()));
+        let packed = model::text::pack_map(pairs.iter().map(|(key, value)| (*key, value.as_str())));
+        Labels { pairs, packed }
+    }
+}
+
+/// Takes batches out of the outbox and hands them to the outlet until the outbox is closed and empty.
+#[derive(Debug)]
+pub struct Pump<'a, O> {
+    pub outlet: O,
+    pub outbox: &'a Outbox,
+    pub tags: &'a [Tag],
+    pub identity: Identity,
+    pub metrics: AdapterMetrics,
+    pub board: &'a Board,
+}
+
+impl<O: Outlet> Pump<'_, O> {
+    /// Runs until the outbox is closed and everything is durable, or [`DRAIN_MAX`] after `stop`. Returns how many
+    /// samples were left behind.
+    pub async fn run(mut self, stop: CancellationToken) -> u64 {
+        let labels: Vec<Labels> = self.tags.iter().map(|tag| self.identity.labels(tag)).collect();
+        let mut on_the_way = VecDeque::new();
+        let deadline = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DRAIN_MAX).await;
+        };
+        tokio::select! { // the left-over is counted below, nothing is lost unseen
+            () = self.work(&labels, &mut on_the_way) => {}
+            () = deadline => {}
+        }
+        let unconfirmed: usize = on_the_way.iter().map(|(batch, _): &(Batch, Ack)| batch.samples.len()).sum();
+        let left = (self.outbox.load().0 + unconfirmed) as u64;
+        if left > 0 {
+            self.metrics.lost.get_or_create(&ByCause { cause: "stopped" }).inc_by(left);
+        }
+        left
+    }
+
+    async fn work(&mut self, labels: &[Labels], on_the_way: &mut VecDeque<(Batch, Ack)>) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), 20, 3);
+        while let Err(error) = self.outlet.ready().await {
+            let delay = backoff.next_delay();
+            tracing::warn!(error = %daemon::report(&error), retry_in_ms = delay.as_millis(), "readings are kept back");
+            tokio::time::sleep(delay).await;
+        }
+        backoff.reset();
+        let mut last_ack = Instant::now();
+        loop {
+            let full = self.fill(labels, on_the_way).await;
+            self.show_load();
+            let Some((_, ack)) = on_the_way.front_mut() else {
+                if self.outbox.is_closed() && self.outbox.bytes() == 0 {
+                    return;
+                }
+                self.outbox.changed().await;
+                last_ack = Instant::now(); // an idle stream is not a silent one
+                continue;
+            };
+            let acknowledged = tokio::select! { // cancel-safe: an ack not ready yet is asked again next time
+                biased;
+                result = ack => Some(result),
+                () = self.outbox.changed(), if !full => None,
+                () = tokio::time::sleep_until(last_ack + SILENCE_MAX) => {
+                    self.board.set_ready(false);
+                    last_ack = Instant::now();
+                    None
+                }
+            };
+            match acknowledged {
+                Some(Ok(())) => {
+                    let count = on_the_way.pop_front().map_or(0, |(batch, _)| batch.samples.len());
+                    self.metrics.acknowledged.inc_by(count as u64);
+                    self.board.set_ready(true);
+                    backoff.reset();
+                    last_ack = Instant::now();
+                }
+                Some(Err(error)) => {
+                    self.board.set_ready(false);
+                    let delay = backoff.next_delay();
+                    tracing::warn!(error = %daemon::report(&error), retry_in_ms = delay.as_millis(), "sending again");
+                    while let Some((batch, _)) = on_the_way.pop_back() {
+                        self.outbox.put_back(batch);
+                    }
+                    tokio::time::sleep(delay).await;
+                    if let Err(error) = self.outlet.reopen() {
+                        tracing::error!(error = %daemon::report(&error), "the publisher cannot be opened again");
+                    }
+                    last_ack = Instant::now();
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Sends what fits; true if more may not be sent before an acknowledgement.
+    async fn fill(&mut self, labels: &[Labels], on_the_way: &mut VecDeque<(Batch, Ack)>) -> bool {
+        while on_the_way.len() < ON_THE_WAY_MAX {
+            let Some(mut batch) = self.outbox.pop() else { return false };
+            if batch.samples.len() > READINGS_MAX {
+                let rest = batch.split_off(READINGS_MAX);
+                self.outbox.put_back(rest);
+            }
+            match self.send(&batch.samples, labels) {
+                Ok((ack, taken)) => {
+                    self.count(&batch.samples[..taken]);
+                    let rest = batch.split_off(taken);
+                    let full = !rest.samples.is_empty();
+                    if full {
+                        self.outbox.put_back(rest);
+                    }
+                    if taken > 0 {
+                        on_the_way.push_back((batch, ack));
+                    }
+                    if full {
+                        return true;
+                    }
+                }
+                Err(error) if batch.samples.len() == 1 => {
+                    // One reading that can never be sent must not hold up the others.
+                    tracing::error!(error = %daemon::report(&error), tag = batch.samples[0].tag, "reading discarded");
+                    self.metrics.discarded.get_or_create(&ByReason { reason: "refused" }).inc();
+                }
+                Err(_) => {
+                    let half = batch.samples.len() / 2;
+                    let rest = batch.split_off(half);
+                    self.outbox.put_back(rest);
+                    self.outbox.put_back(batch);
+                }
+            }
+            // Large backlogs must not keep the poller from its tick.
+            tokio::task::yield_now().await;
+        }
+        true
+    }
+
+    fn send(&mut self, samples: &[Sample], labels: &[Labels]) -> Result<(Ack, usize), OutletError> {
+        let extended: Vec<Vec<(&str, &str)>> =
+            samples.iter().map(|sample| extra_labels(sample, labels.get(sample.tag))).collect();
+        let readings: Vec<Reading<'_>> = samples
+            .iter()
+            .zip(&extended)
+            .filter_map(|(sample, extended)| {
+                let (tag, labels) = (self.tags.get(sample.tag)?, labels.get(sample.tag)?);
+                Some(reading(sample, tag, labels, extended, self.identity.epoch))
+            })
+            .collect();
+        self.outlet.send(&readings)
+    }
+
+    fn count(&self, samples: &[Sample]) {
+        for sample in samples {
+            let quality = sample.verdict.quality().as_str();
+            self.metrics.records.get_or_create(&ByQuality { quality }).inc();
+            if sample.gap_before {
+                self.metrics.gaps.inc();
+            }
+        }
+    }
+
+    fn show_load(&self) {
+        let (records, bytes) = self.outbox.load();
+        self.metrics.buffered_records.set(i64::try_from(records).unwrap_or(i64::MAX));
+        self.metrics.buffered_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// All labels of a sample that has more than its tag's; empty (and without memory) for the usual one.
+fn extra_labels<'a>(sample: &'a Sample, labels: Option<&'a Labels>) -> Vec<(&'a str, &'a str)> {
+    let extra = [("raw_value", &sample.raw), ("source_status", &sample.status)];
+    if extra.iter().all(|(_, text)| text.is_none()) {
+        return Vec::new();
+    }
+    let own = labels.into_iter().flat_map(|labels| &labels.pairs).map(|(key, value)| (*key, value.as_str()));
+    own.chain(extra.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?)))).collect()
+}
+
+fn reading<'a>(
+    sample: &'a Sample,
+    tag: &'a Tag,
+    labels: &'a Labels,
+    extended: &'a [(&'a str, &'a str)],
+    epoch: i64,
+) -> Reading<'a> {
+    let value = match &sample.value {
+        Value::Null => model::Value::Null,
+        Value::Float(number) => model::Value::Float(*number),
+        Value::Int(number) => model::Value::Int(*number),
+        Value::Bool(flag) => model::Value::Bool(*flag),
+        Value::Text(text) => model::Value::Text(text),
+    };
+    Reading {
+        asset_id: &tag.asset_id,
+        asset_path: tag.asset_path.as_deref(),
+        parameter: &tag.parameter,
+        value,
+        value_type: tag.value_type,
+        value_label: sample.label.as_deref(),
+        unit: tag.unit.as_deref(),
+        quality: sample.verdict.quality(),
+        quality_reason: sample.verdict.reason(),
+        reasons: TextList::Slice(sample.verdict.codes()),
+        classification: tag.classification,
+        device_time: sample.device_time,
+        gateway_time: sample.gateway_time,
+        // for a source without a clock the moment of the answer is the device time.
+        time_source: time_source::ACQUISITION,
+        clock_state: CLOCK_STATE,
+        clock_skew_ms: None,
+        epoch,
+        seq: sample.seq,
+        flags: TextList::Slice(if sample.gap_before { &[flag::GAP_BEFORE] } else { &[] }),
+        metadata: if extended.is_empty() { TextMap::Packed(&labels.packed) } else { TextMap::Slice(extended) },
+        tags: TextMap::default(),
+    }
+}

@@ -1,0 +1,199 @@
+//! What a poll brings back: samples, and notes about how the poll went.
+//!
+//! A sample is owned and small, so that hours of it can wait in memory for the stream; the texts that are the same for
+//! every sample of a tag stay in [`crate::adapter::Tag`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Quality, Timestamp};
+
+/// Most reason codes a sample carries; further ones are not recorded, the worst always is.
+pub const CODES_MAX: usize = 4;
+
+/// The value of a sample.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Value {
+    /// None; only with quality BAD.
+    #[default]
+    Null,
+    /// Finite.
+    Float(f64),
+    Int(i64),
+    Bool(bool),
+    Text(Box<str>),
+}
+
+/// Quality and the codes behind it; can only get worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    quality: Quality,
+    worst: Option<&'static str>,
+    codes: [&'static str; CODES_MAX],
+    count: u8,
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self { quality: Quality::Good, worst: None, codes: [""; CODES_MAX], count: 0 }
+    }
+}
+
+impl Verdict {
+    /// GOOD so far.
+    pub fn good() -> Self {
+        Self::default()
+    }
+
+    /// BAD for one reason.
+    pub fn bad(code: &'static str) -> Self {
+        let mut verdict = Self::default();
+        verdict.add(Quality::Bad, code);
+        verdict
+    }
+
+    /// Takes a finding into account; the worst one sets the quality and its reason.
+    pub fn add(&mut self, quality: Quality, code: &'static str) {
+        if quality > self.quality || self.worst.is_none() {
+            self.quality = self.quality.worse(quality);
+            self.worst = Some(code);
+        }
+        let at = usize::from(self.count);
+        if at < CODES_MAX && !self.codes().contains(&code) {
+            self.codes[at] = code;
+            self.count += 1;
+        }
+    }
+
+    /// The worst quality found.
+    pub fn quality(&self) -> Quality {
+        self.quality
+    }
+
+    /// Code of the worst finding.
+    pub fn reason(&self) -> Option<&'static str> {
+        self.worst
+    }
+
+    /// Codes of all findings, in order.
+    pub fn codes(&self) -> &[&'static str] {
+        &self.codes[..usize::from(self.count)]
+    }
+}
+
+/// One value of one tag.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Index of the tag.
+    pub tag: usize,
+    pub value: Value,
+    /// State text of an enumerated value.
+    pub label: Option<Arc<str>>,
+    pub verdict: Verdict,
+    /// When the answer was complete.
+    pub device_time: Timestamp,
+    /// When the sample was complete; set by the host.
+    pub gateway_time: Timestamp,
+    /// Number within the adapter's epoch; set by the host.
+    pub seq: i64,
+    /// Data was lost between this sample of the tag and the one before; set by the host.
+    pub gap_before: bool,
+    /// The undecoded value as hexadecimal, where it explains the verdict.
+    pub raw: Option<Box<str>>,
+    /// What the device said, where it explains the verdict.
+    pub status: Option<Box<str>>,
+}
+
+impl Sample {
+    /// A value without a finding.
+    pub fn new(tag: usize, value: Value, device_time: Timestamp) -> Self {
+        Self {
+            tag,
+            value,
+            label: None,
+            verdict: Verdict::good(),
+            device_time,
+            gateway_time: device_time,
+            seq: 0,
+            gap_before: false,
+            raw: None,
+            status: None,
+        }
+    }
+
+    /// No value, for a reason.
+    pub fn bad(tag: usize, code: &'static str, device_time: Timestamp) -> Self {
+        Self { verdict: Verdict::bad(code), ..Self::new(tag, Value::Null, device_time) }
+    }
+
+    /// Memory it takes while it waits, in bytes.
+    pub fn bytes(&self) -> usize {
+        let text = match &self.value {
+            Value::Text(text) => text.len(),
+            _ => 0,
+        };
+        let length = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        size_of::<Self>() + text + length(&self.raw) + length(&self.status)
+    }
+}
+
+/// How one device fared in a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that hold or not independently")]
+pub struct DeviceNote {
+    /// It was asked, or would have been but for its silence.
+    pub asked: bool,
+    /// It answered at least once, be it with a refusal.
+    pub answered: bool,
+    /// At least one of its tags has no value because of it.
+    pub failed: bool,
+    /// At least one of its addresses does not exist.
+    pub address_invalid: bool,
+}
+
+/// The result of one poll; reused from poll to poll.
+#[derive(Debug, Default)]
+pub struct Cycle {
+    /// At most one per tag.
+    pub samples: Vec<Sample>,
+    /// From request to answer.
+    pub round_trips: Vec<Duration>,
+    /// Names of reasons why bytes of the device were thrown away.
+    pub discarded: Vec<&'static str>,
+    /// One per device.
+    pub devices: Vec<DeviceNote>,
+}
+
+impl Cycle {
+    /// Empty, for a number of devices.
+    pub fn new(devices: usize) -> Self {
+        Self { devices: vec![DeviceNote::default(); devices], ..Self::default() }
+    }
+
+    /// Empty again, keeping its memory.
+    pub fn clear(&mut self) {
+        self.samples.clear();
+        self.round_trips.clear();
+        self.discarded.clear();
+        self.devices.fill(DeviceNote::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::reason;
+
+    #[test]
+    fn the_worst_finding_names_the_reason() {
+        let mut verdict = Verdict::good();
+        assert_eq!((verdict.quality(), verdict.reason()), (Quality::Good, None));
+        verdict.add(Quality::Suspect, reason::OUT_OF_SPAN);
+        verdict.add(Quality::Suspect, reason::CLAMPED);
+        assert_eq!((verdict.quality(), verdict.reason()), (Quality::Suspect, Some(reason::OUT_OF_SPAN)));
+        verdict.add(Quality::Bad, reason::NAN_INF);
+        verdict.add(Quality::Suspect, reason::CLAMPED);
+        assert_eq!((verdict.quality(), verdict.reason()), (Quality::Bad, Some(reason::NAN_INF)));
+        assert_eq!(verdict.codes(), [reason::OUT_OF_SPAN, reason::CLAMPED, reason::NAN_INF]);
+    }
+}
