@@ -1,0 +1,3 @@
+//! The client against the embedded broker: the guarantees that the data path rests on.
+
+mod client;
