@@ -84,6 +84,10 @@ impl Resume {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::validate::{Validator, Verdict};
+    use config::rules::{Limits, RateLimits, Rule, Validation};
+    use model::{Classification, Quality, Reading, TextList, TextMap, Timestamp, Value, ValueType};
+    use proptest::prelude::*;
 
     #[test]
     fn outputs_are_judged_one_by_one() {
@@ -99,5 +103,159 @@ mod tests {
         assert!(!resume.allows(Output::Event(0), 15));
         assert!(resume.allows(Output::Event(1), 15), "the second event of the same record was lost");
         assert!(resume.allows(Output::Clean, 21));
+    }
+
+    /// Everything a record writes, in the order it is written.
+    fn outputs(validator: &mut Validator, reading: &Reading<'_>) -> Vec<(Output, Quality)> {
+        let judged = validator.judge(0, reading);
+        let mut outputs = Vec::new();
+        match judged.verdict {
+            Verdict::Forward => outputs.push((Output::Clean, judged.quality)),
+            Verdict::Reject(_) => outputs.push((Output::Letter, judged.quality)),
+            Verdict::Duplicate => {}
+        }
+        outputs.extend(judged.gap.map(|_| (Output::Event(0), judged.quality)));
+        outputs.extend(judged.change.map(|change| (Output::Event(1), change.to)));
+        outputs
+    }
+
+    fn rules() -> Validation {
+        Validation {
+            rules: vec![Rule {
+                id: "r".to_owned(),
+                asset: "*".to_owned(),
+                parameter: "*".to_owned(),
+                range: Some(Limits { hard_hi: Some(90.0), soft_hi: Some(80.0), ..Limits::default() }),
+                rate: Some(RateLimits { soft_per_s: Some(10.0), hard_per_s: Some(50.0) }),
+                expected_interval_ms: Some(2000),
+            }],
+        }
+    }
+
+    fn reading(asset: &str, device: i64, gateway: i64, value: f64) -> Reading<'_> {
+        let at = |seconds: i64| Timestamp::from_micros((1_769_680_800 + seconds) * 1_000_000);
+        Reading {
+            asset_id: asset,
+            asset_path: None,
+            parameter: "t",
+            value: if value < 5.0 { Value::Null } else { Value::Float(value) },
+            value_type: ValueType::Float,
+            value_label: None,
+            unit: None,
+            quality: if value < 2.0 { Quality::Bad } else { Quality::Good },
+            quality_reason: None,
+            reasons: TextList::default(),
+            classification: Classification::Telemetry,
+            device_time: at(device),
+            gateway_time: at(gateway),
+            time_source: "DEVICE",
+            clock_state: "SYNCED",
+            clock_skew_ms: None,
+            epoch: 1,
+            seq: 0,
+            flags: TextList::default(),
+            metadata: TextMap::default(),
+            tags: TextMap::default(),
+        }
+    }
+
+    /// Three topics with the source and content of their records.
+    type Logs = [Vec<(i64, Output, Quality)>; 3];
+
+    fn log_of(output: Output) -> usize {
+        match output {
+            Output::Clean => 0,
+            Output::Letter => 1,
+            Output::Event(_) => 2,
+        }
+    }
+
+    /// Runs the stream with kills: after (steps, written per topic) the process dies; a commit every 5 records.
+    fn run(stream: &[Reading<'_>], kills: &[(usize, [usize; 3])], warm_up: i64) -> Logs {
+        let mut logs = Logs::default();
+        let mut committed = 0_i64;
+        let mut kills = kills.iter();
+        loop {
+            let mut validator = Validator::new(&rules(), 1, 100);
+            let mut resume = Resume::new(committed);
+            for (source, output, _) in logs.iter().flatten() {
+                resume.note(*output, *source);
+            }
+            let (steps, arrived) = kills.next().copied().unwrap_or((usize::MAX, [usize::MAX; 3]));
+            let begin = (committed - warm_up).max(0);
+            let end = usize::try_from(committed).unwrap().saturating_add(steps).min(stream.len());
+            let mut sent = Logs::default();
+            let mut acknowledged = [0; 3];
+            for offset in begin..i64::try_from(end).unwrap() {
+                for (output, quality) in outputs(&mut validator, &stream[usize::try_from(offset).unwrap()]) {
+                    if resume.allows(output, offset) {
+                        sent[log_of(output)].push((offset, output, quality));
+                    }
+                }
+                if offset >= committed && offset % 5 == 4 {
+                    committed = offset + 1;
+                    acknowledged = [sent[0].len(), sent[1].len(), sent[2].len()];
+                }
+            }
+            for ((log, sent), (acknowledged, arrived)) in
+                logs.iter_mut().zip(sent).zip(acknowledged.into_iter().zip(arrived))
+            {
+                log.extend(sent.into_iter().take(acknowledged.max(arrived)));
+            }
+            if end == stream.len() && steps == usize::MAX {
+                return logs;
+            }
+        }
+    }
+
+    fn streams() -> impl Strategy<Value = Vec<(u8, i64, f64)>> {
+        prop::collection::vec((0_u8..3, 0_i64..4, prop_oneof![0.0..7.0, 20.0..25.0, 0.0..100.0]), 1..80)
+    }
+
+    fn kills() -> impl Strategy<Value = Vec<(usize, [usize; 3])>> {
+        prop::collection::vec((0_usize..30, [0_usize..20, 0_usize..20, 0_usize..20]), 0..6)
+    }
+
+    const ASSETS: [&str; 3] = ["a", "b", "c"];
+
+    fn stream(raw: &[(u8, i64, f64)]) -> Vec<Reading<'static>> {
+        let at = |i: usize| i64::try_from(i).unwrap();
+        let one = |(i, (asset, back, value)): (usize, &(u8, i64, f64))| {
+            reading(ASSETS[usize::from(*asset)], at(i) - back, at(i), value.round())
+        };
+        raw.iter().enumerate().map(one).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_kill_at_any_time_changes_no_output(raw in streams(), kills in kills()) {
+            // F3, I3: with its history rebuilt the validator repeats nothing and forgets nothing
+            let stream = stream(&raw);
+            prop_assert_eq!(run(&stream, &kills, i64::MAX / 2), run(&stream, &[], 0));
+        }
+
+        #[test]
+        fn without_history_still_nothing_is_written_twice(raw in streams(), kills in kills(), warm_up in 0_i64..5) {
+            let logs = run(&stream(&raw), &kills, warm_up);
+            let mut values: Vec<i64> = logs[0].iter().chain(&logs[1]).map(|(source, _, _)| *source).collect();
+            values.sort_unstable();
+            let all = values.len();
+            values.dedup();
+            prop_assert_eq!(values.len(), all, "a reading is in both topics or twice in one");
+            prop_assert!(logs.iter().all(|log| log.is_sorted_by_key(|(source, _, _)| *source)), "order is kept");
+        }
+
+        #[test]
+        fn a_unique_reading_is_never_taken_for_a_duplicate(
+            times in prop::collection::hash_set(0_i64..100_000, 1..500),
+            points_max in 1_usize..3,
+        ) {
+            // AC-070: whatever the order, and with fewer points allowed than there are
+            let mut validator = Validator::new(&Validation::default(), 1, points_max);
+            for (i, time) in times.iter().enumerate() {
+                let judged = validator.judge(0, &reading(ASSETS[i % 3], *time, 100_000, 10.0));
+                prop_assert_eq!(judged.verdict, Verdict::Forward);
+            }
+        }
     }
 }

@@ -1,0 +1,64 @@
+//! One resolution over all partitions of its input: readings for seconds, shorter windows for minutes and hours.
+
+use model::{Resolution, Timestamp};
+
+use super::lane::{Checkpoint, Closed, Lane, Room, Sample, Shape, Taken};
+
+/// Points with windows, over all partitions; readings of one more are counted and not aggregated (AGG-14).
+pub const POINTS_MAX: usize = 200_000;
+/// Open windows over all points; a reading that would open one more is counted and not aggregated (AGG-14).
+pub const OPEN_WINDOWS_MAX: usize = 1_000_000;
+
+/// All open windows of a resolution. Pure: the same inputs in the same order close the same windows.
+#[derive(Debug)]
+pub struct Level {
+    shape: Shape,
+    lanes: Vec<Lane>,
+    room: Room,
+    windows_max: usize,
+}
+
+impl Level {
+    pub fn new(resolution: Resolution, partitions: usize, points_max: usize, windows_max: usize) -> Self {
+        Self {
+            shape: Shape::new(resolution),
+            lanes: std::iter::repeat_with(Lane::default).take(partitions).collect(),
+            room: Room { points: points_max, windows: windows_max },
+            windows_max,
+        }
+    }
+
+    /// Goes on from a checkpoint of `partition`; [`Level::was_emitted`] follows for every window behind its mark.
+    pub fn resume(&mut self, partition: usize, mark: i64, newest_end: i64) {
+        self.lanes[partition].resume(mark, newest_end);
+    }
+
+    /// Takes in a window that the output already holds: it is never emitted again.
+    pub fn was_emitted(&mut self, partition: usize, asset_id: &str, parameter: &str, end: Timestamp) {
+        self.lanes[partition].was_emitted(&mut self.room, asset_id, parameter, end.as_micros());
+    }
+
+    /// Takes one input in; windows that close on the way go to `out`.
+    pub fn sample(&mut self, partition: usize, sample: &Sample<'_>, out: &mut dyn FnMut(&Closed<'_>)) -> Taken {
+        self.lanes[partition].sample(&self.shape, &mut self.room, sample, out)
+    }
+
+    /// Nothing stamped before `now` is under way in `partition` any more: closes the windows of silent points.
+    pub fn advance(&mut self, partition: usize, now: Timestamp, out: &mut dyn FnMut(&Closed<'_>)) {
+        self.lanes[partition].advance(&self.shape, &mut self.room, now.as_micros(), out);
+    }
+
+    /// Takes in where the output partition ends now; what is emitted from now on lies behind it.
+    pub fn note_output_end(&mut self, partition: usize, end: i64) {
+        self.lanes[partition].note_output_end(end);
+    }
+
+    /// From where a restart would go on, once everything emitted so far is safe; `next` is the next input.
+    pub fn checkpoint(&mut self, partition: usize, next: i64) -> Checkpoint {
+        self.lanes[partition].checkpoint(next)
+    }
+
+    pub fn open_windows(&self) -> usize {
+        self.windows_max - self.room.windows
+    }
+}
