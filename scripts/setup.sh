@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Installs what building, testing or measuring needs and is not there yet. Debian and Ubuntu; elsewhere it names what is missing.
+#
+#   scripts/setup.sh build    a C and a C++ compiler
+#   scripts/setup.sh test     PostgreSQL's server programs, kcat, and a Python environment with the clients of others
+#   scripts/setup.sh bench    libmodbus
+#
+# Runs again at any time and is quick when nothing is missing. What `test` and `bench` cannot install is named and left
+# out: the tests that need it then say `not run`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/streamforge
+
+say() { printf 'setup: %s\n' "$*"; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Installs packages; fails when it may not or cannot.
+install_packages() {
+    if ! have apt-get; then
+        say "cannot install $* here: there is no apt-get; install the like of them by hand"
+        return 1
+    fi
+    local as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        if ! have sudo; then
+            say "cannot install $*: neither root nor sudo; ask for:  apt-get install $*"
+            return 1
+        fi
+        as_root=(sudo)
+    fi
+    say "installing $*"
+    local log
+    log=$(mktemp)
+    # shellcheck disable=SC2024  # the log is ours, not root's
+    if { "${as_root[@]}" apt-get update &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"; } >"$log" 2>&1; then
+        rm -f "$log"
+    else
+        tail -n 5 "$log"
+        say "apt-get could not install $*; its whole output is in $log"
+        return 1
+    fi
+}
+
+# Compiles a small program of a language: finds a compiler without headers, too.
+compiles() {
+    printf '#include <%s>\nint main() { return 0; }\n' "$2" | "$1" -x "$3" -fsyntax-only - >/dev/null 2>&1
+}
+
+setup_build() {
+    if ! have cargo; then
+        say "there is no cargo: install Rust from https://rustup.rs and try again; rust-toolchain.toml names the version"
+        return 1
+    fi
+    local missing=()
+    # librdkafka, zstd, zlib, mimalloc and aws-lc are compiled from source; librdkafka asks for C++ as well
+    if ! compiles cc stdlib.h c || ! compiles c++ string c++; then missing+=(gcc g++ libc6-dev); fi
+    have make || missing+=(make)
+    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+}
+
+has_postgres() {
+    have initdb && have postgres && return
+    local program
+    for program in /usr/lib/postgresql/*/bin/initdb; do [ -x "$program" ] && return; done
+    return 1
+}
+
+setup_test() {
+    local missing=()
+    has_postgres || missing+=(postgresql)
+    have kcat || missing+=(kcat)
+    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3 python3-venv)
+    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || true
+    setup_python || say "no Python environment: tests against Python clients will say \`not run\`"
+}
+
+# A virtual environment with exactly the versions of requirements-test.txt.
+setup_python() {
+    local wanted=scripts/requirements-test.txt venv=$cache/venv
+    local installed=$venv/requirements-installed.txt
+    cmp -s "$wanted" "$installed" && return
+    have python3 || return 1
+    say "making a Python environment in $venv"
+    rm -rf "$venv"
+    mkdir -p "$cache"
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted" || return 1
+    cp "$wanted" "$installed"
+}
+
+setup_bench() {
+    setup_python || say "no Python environment: benchmarks against Python clients will say \`not run\`"
+    if have pkg-config && pkg-config --exists libmodbus; then return; fi
+    install_packages pkg-config libmodbus-dev || true
+}
+
+case ${1:-} in
+build) setup_build ;;
+test) setup_test ;;
+bench) setup_bench ;;
+*)
+    echo "usage: $0 build|test|bench" >&2
+    exit 64
+    ;;
+esac
