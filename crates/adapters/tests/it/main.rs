@@ -1,0 +1,11 @@
+//! Integration tests of the adapters: real sockets, a simulated device, no broker.
+#![expect(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+mod conformance;
+mod faults;
+mod hosting;
+mod plant;
+mod probing;
+mod pumping;
+mod serving;
+mod support;
