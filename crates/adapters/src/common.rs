@@ -15,7 +15,7 @@ pub struct Common {
     pub asset_path: Option<String>,
     /// `host:port[,host:port]`; handed in by whoever starts the process, so it may be absent in a document.
     pub kafka_bootstrap: Option<String>,
-    pub registry_url: Option<String>,
+    pub schema_registry: Option<String>,
     pub config_revision: Option<String>,
     pub topic: Topic,
 }
@@ -46,16 +46,17 @@ impl Common {
             asset_id,
             asset_path,
             kafka_bootstrap: object.text("kafka_bootstrap").map(str::to_owned),
-            registry_url: object.text("registry_url").map(str::to_owned),
+            schema_registry: object.text("schema_registry").map(str::to_owned),
             config_revision: object.text("config_revision").map(str::to_owned),
             topic,
         }
     }
 
-    /// Where the schema registry is: as set, else beside the first broker on the usual port.
-    pub fn registry(&self, bootstrap: &str) -> String {
-        if let Some(url) = &self.registry_url {
-            return url.clone();
+    /// Where the schema registry is: as set, else as the process was told, else beside the first broker on the usual
+    /// port, as the published example has it.
+    pub fn registry(&self, bootstrap: &str, told: Option<&str>) -> String {
+        if let Some(url) = self.schema_registry.as_deref().or(told) {
+            return url.to_owned();
         }
         let first = bootstrap.split(',').next().unwrap_or_default().trim();
         let host = first.rsplit_once(':').map_or(first, |(host, _)| host);

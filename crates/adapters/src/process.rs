@@ -81,9 +81,11 @@ fn open(
     if !problems.is_empty() {
         return Err(Error::Settings { problems });
     }
+    let registry_is_set = common.registry_url.is_some();
     let (adapter_id, registry, topic) = (common.adapter_id.clone(), common.registry(&bootstrap), common.topic);
     Ok(move |ctx: &daemon::Context| {
-        StreamOutlet::open(&bootstrap, &adapter_id, &registry, ctx.run_dir.clone(), topic)
+        let registry = ctx.schema_registry.clone().filter(|_| !registry_is_set).unwrap_or(registry);
+        StreamOutlet::open(&bootstrap, &adapter_id, &registry, ctx.schema_cache.clone(), topic)
             .map_err(|source| Error::Outlet { source })
     })
 }
