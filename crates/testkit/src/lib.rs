@@ -3,7 +3,9 @@
 //! Invariant: everything here speaks the real protocol over a real socket; a test or a trial that works against it
 //! works against a device that behaves the same. Nothing here is linked into the data path.
 //!
-//! Where to look next: [`sim`] for the simulators, [`plant`] for what the demo plant measures.
+//! Where to look next: [`sim`] for the simulators, [`plant`] for what the demo plant measures,
+//! [`postgres`] for a private database server.
 
 pub mod plant;
+pub mod postgres;
 pub mod sim;
