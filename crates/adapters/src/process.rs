@@ -29,14 +29,14 @@ pub const SETTINGS_VARIABLE: &str = "ADAPTER_CONFIG";
 pub struct Options {
     /// Name of the adapter; must be the `adapter_id` of its settings.
     #[arg(long)]
-    pub id: Option<String>,
+    pub id: String,
 }
 
 /// Runs the adapter that `ADAPTER_CONFIG` describes until the context's stop.
 pub async fn run(options: Options, ctx: daemon::Context) -> Result<(), Error> {
     let text = std::env::var(SETTINGS_VARIABLE).map_err(|_| Error::NoSettings)?;
     let settings = serde_json::from_str(&text).map_err(|source| Error::Syntax { source })?;
-    Box::pin(run_with(&settings, options.id.as_deref(), ctx)).await
+    Box::pin(run_with(&settings, Some(&options.id), ctx)).await
 }
 
 /// Runs the adapter that `settings` describe; `id`, when given, must be theirs.
@@ -81,11 +81,11 @@ fn open(
     if !problems.is_empty() {
         return Err(Error::Settings { problems });
     }
-    let registry_is_set = common.registry_url.is_some();
-    let (adapter_id, registry, topic) = (common.adapter_id.clone(), common.registry(&bootstrap), common.topic);
+    let common = common.clone();
     Ok(move |ctx: &daemon::Context| {
-        let registry = ctx.schema_registry.clone().filter(|_| !registry_is_set).unwrap_or(registry);
-        StreamOutlet::open(&bootstrap, &adapter_id, &registry, ctx.schema_cache.clone(), topic)
+        let registry = common.registry(&bootstrap, ctx.schema_registry.as_deref());
+        let cache = ctx.schema_cache.clone();
+        StreamOutlet::open(&bootstrap, &common.adapter_id, &registry, cache, common.topic)
             .map_err(|source| Error::Outlet { source })
     })
 }

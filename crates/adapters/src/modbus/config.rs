@@ -331,7 +331,7 @@ mod tests {
     fn the_documents_example_runs_unchanged() {
         let plan = plan(&serde_json::from_str(DOCUMENT_EXAMPLE).unwrap(), "").unwrap();
         assert_eq!(plan.connection.host, "192.168.1.50");
-        assert_eq!(plan.common.registry("kafka:9092"), "http://kafka:8081");
+        assert_eq!(plan.common.registry("kafka:9092", None), "http://kafka:8081");
         assert_eq!(plan.groups, [Group { name: "default".to_owned(), period: Duration::from_secs(1) }]);
         let [tag] = &plan.tags[..] else { panic!("one tag") };
         assert_eq!((tag.asset_id.as_str(), tag.parameter.as_str()), ("line_1_sensor_01", "temperature"));

@@ -82,7 +82,7 @@ pub struct ModbusSettings {
     /// Address of the gateway's stream; filled in by the gateway.
     pub kafka_bootstrap: Option<String>,
     /// Address of the schema registry; filled in by the gateway.
-    pub registry_url: Option<String>,
+    pub schema_registry: Option<String>,
     /// Topic for the readings.
     #[schemars(extend("default" = "telemetry.raw"))]
     pub topic: Option<String>,
