@@ -22,11 +22,9 @@ use crate::PointTable;
 const AHEAD_MAX: i64 = 5_000_000;
 /// Waited behind the lateness before a silent point's window is closed, in microseconds (AGG-02).
 const SILENT_GRACE: i64 = 10_000_000;
-/// A mark is taken from this long before a window opened, in microseconds of the stream's time. A window that a fresh
-/// reading could belong to was emitted at most `AHEAD_MAX + SILENT_GRACE` before it; the rest is slack for gateway
-/// times that arrive out of order.
-const MARK_BEFORE: i64 = 30_000_000;
-/// Least distance of two marks, in microseconds of the stream's time.
+/// Gateway times may arrive out of order by this much, in microseconds, without harm to a restart.
+const DISORDER_MAX: i64 = 15_000_000;
+/// Least distance of two marks, in microseconds of window ends.
 const MARK_EVERY: i64 = 1_000_000;
 /// A point without open windows is forgotten when its last one closed this long ago, in microseconds.
 const IDLE_MAX: i64 = 3_600_000_000;
@@ -121,7 +119,7 @@ pub(super) struct Lane {
     newest_end: i64,
     /// Windows of points that are not in the table end here or before.
     forgotten_through: i64,
-    /// (stream's time, end of the output then), to become `mark` when they are old enough.
+    /// (`newest_end`, end of the output then), to become `mark` once no reading can belong to a window that old.
     marks: VecDeque<(i64, i64)>,
     mark: i64,
     swept: i64,
@@ -272,21 +270,12 @@ impl Lane {
     }
 
     /// Moves the stream's time on and closes the windows of silent points.
-    pub(super) fn advance(
-        &mut self,
-        shape: &Shape,
-        room: &mut Room,
-        now: i64,
-        out: &mut dyn FnMut(&Closed<'_>),
-    ) {
+    pub(super) fn advance(&mut self, shape: &Shape, room: &mut Room, now: i64, out: &mut dyn FnMut(&Closed<'_>)) {
         if now <= self.time {
             return;
         }
         self.time = now;
-        while let Some((_, end)) = self.marks.front().copied().filter(|(at, _)| *at <= now.saturating_sub(MARK_BEFORE)) {
-            self.mark = end;
-            self.marks.pop_front();
-        }
+        self.promote_marks(shape);
         while let Some(due) = self.timers.first_entry().filter(|entry| *entry.key() <= now) {
             for key in due.remove() {
                 let Some((asset_id, parameter, point)) = self.points.entry_mut(key.point) else { continue };
@@ -317,10 +306,22 @@ impl Lane {
     }
 
     /// Takes in where the output partition ends now.
-    pub(super) fn note_output_end(&mut self, end: i64) {
-        let due = self.marks.back().is_none_or(|(at, _)| self.time.saturating_sub(*at) >= MARK_EVERY);
-        if due && self.time != i64::MIN {
-            self.marks.push_back((self.time, end));
+    pub(super) fn note_output_end(&mut self, shape: &Shape, end: i64) {
+        match self.marks.back_mut() {
+            Some((newest_end, mark)) if *newest_end == self.newest_end => *mark = end,
+            Some((newest_end, _)) if self.newest_end.saturating_sub(*newest_end) < MARK_EVERY => {}
+            _ => self.marks.push_back((self.newest_end, end)),
+        }
+        self.promote_marks(shape);
+    }
+
+    /// A restart looks at the outputs behind the mark. What lies before it must be out of reach for every reading from
+    /// the checkpoint on: its window's end is further back than a point without history may begin.
+    fn promote_marks(&mut self, shape: &Shape) {
+        let out_of_reach = self.time.saturating_sub(shape.lateness + SILENT_GRACE + DISORDER_MAX);
+        while let Some((_, end)) = self.marks.front().copied().filter(|(newest, _)| *newest <= out_of_reach) {
+            self.mark = end;
+            self.marks.pop_front();
         }
     }
 
@@ -468,11 +469,15 @@ mod tests {
         bench.take(&sample("a", 12, 9 * SECOND, 9 * SECOND, 1.0));
         assert_eq!(bench.lane.checkpoint(13).offset, 11, "b is still open");
         bench.advance(40 * SECOND);
-        bench.lane.note_output_end(77);
-        let closed = bench.lane.checkpoint(13);
-        assert_eq!((closed.offset, closed.mark), (13, 5), "the end noted just now is not old enough");
-        bench.advance(71 * SECOND);
-        assert_eq!(bench.lane.checkpoint(13).mark, 77);
+        bench.lane.note_output_end(&Shape::new(Resolution::Second), 77);
+        assert_eq!(bench.lane.checkpoint(13), Checkpoint { offset: 13, mark: 77, newest_end: T0 + 10 * SECOND });
+        bench.take(&sample("a", 13, 50 * SECOND, 50 * SECOND, 1.0));
+        bench.take(&sample("a", 14, 56 * SECOND, 56 * SECOND, 1.0));
+        bench.lane.note_output_end(&Shape::new(Resolution::Second), 78);
+        bench.advance(51 * SECOND + 30 * SECOND - 1);
+        assert_eq!(bench.lane.checkpoint(15).mark, 77, "a fresh reading could still belong to the window of second 50");
+        bench.advance(51 * SECOND + 30 * SECOND);
+        assert_eq!(bench.lane.checkpoint(15).mark, 78);
     }
 
     #[test]
@@ -532,6 +537,7 @@ mod tests {
             readings in readings(),
             tick in SECOND / 50..SECOND,
             kills in prop::collection::vec((1_usize..120, 0_usize..40), 0..6),
+            commit_every in 1_usize..100,
         ) {
             // AGG-09, AC-077, F3: run until a kill, with checkpoints that lag behind and outputs that are lost
             let mut all = Bench::new();
@@ -567,9 +573,10 @@ mod tests {
                 let before = log.len();
                 let mut commit = committed;
                 for offset in begin..last {
-                    bench.lane.note_output_end(i64::try_from(before + bench.emitted.len()).unwrap());
+                    let end = i64::try_from(before + bench.emitted.len()).unwrap();
+                    bench.lane.note_output_end(&Shape::new(Resolution::Second), end);
                     feed(&mut bench, offset);
-                    if (offset - begin) % 7 == 6 {
+                    if (offset - begin) % commit_every == commit_every - 1 {
                         // acknowledged up to here: outputs beyond it may be lost by the kill
                         commit = bench.lane.checkpoint(i64::try_from(offset + 1).unwrap());
                         log.truncate(before);

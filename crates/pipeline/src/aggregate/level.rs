@@ -50,7 +50,7 @@ impl Level {
 
     /// Takes in where the output partition ends now; what is emitted from now on lies behind it.
     pub fn note_output_end(&mut self, partition: usize, end: i64) {
-        self.lanes[partition].note_output_end(end);
+        self.lanes[partition].note_output_end(&self.shape, end);
     }
 
     /// From where a restart would go on, once everything emitted so far is safe; `next` is the next input.

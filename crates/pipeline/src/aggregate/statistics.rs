@@ -177,7 +177,7 @@ mod tests {
                 }
             }
             let merged = merged.unwrap().finish();
-            let count = values.len() as f64;
+            let count = f64::from(u32::try_from(values.len()).unwrap());
             let sum: f64 = values.iter().sum();
             let mean = sum / count;
             let m2: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

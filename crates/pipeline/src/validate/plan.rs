@@ -36,9 +36,8 @@ impl Plan {
 
     /// Number of the checks that apply to a point: of several matching rules the first that holds a check decides it.
     pub(super) fn profile(&mut self, asset: &str, parameter: &str) -> u32 {
-        let first = |holds: fn(&Rule) -> bool| {
-            self.rules.iter().position(|rule| holds(rule) && rule.matches(asset, parameter))
-        };
+        let first =
+            |holds: fn(&Rule) -> bool| self.rules.iter().position(|rule| holds(rule) && rule.matches(asset, parameter));
         let key = [
             first(|rule| rule.range.is_some()),
             first(|rule| rule.rate.is_some()),

@@ -417,7 +417,10 @@ mod tests {
         assert_eq!(validator.judge(0, &float(10.0, 0)).change, None);
         let change = validator.judge(0, &bad(1)).change.unwrap();
         assert_eq!((change.from, change.to), (Some(Quality::Good), Quality::Bad));
-        assert_eq!((change.since, change.last_good), (Some(float(0.0, 0).device_time), Some(float(0.0, 0).device_time)));
+        assert_eq!(
+            (change.since, change.last_good),
+            (Some(float(0.0, 0).device_time), Some(float(0.0, 0).device_time))
+        );
         assert_eq!(validator.judge(0, &bad(2)).change, None);
         let back = validator.judge(0, &float(10.0, 3));
         assert_eq!(back.change.map(|change| (change.from, change.to)), Some((Some(Quality::Bad), Quality::Good)));

@@ -1,0 +1,436 @@
+//! The loop of one resolution: inputs into windows, closed windows out, commits behind acknowledgements.
+//!
+//! Windows of silent points close when the stage before has told that nothing older is under way, and everything it
+//! wrote has been read: a stage that lags or is away never makes this one close half a window.
+
+use std::time::Duration;
+
+use kafka::client::{Batch, Consumer, Position, Producer, Record};
+use model::{Aggregate, Health, Quality, Resolution, Timestamp};
+use pipeline::aggregate::{Checkpoint, Closed, Input, Level, OPEN_WINDOWS_MAX, POINTS_MAX, Sample, Taken};
+use stream::avro;
+use stream::message::{aggregate, telemetry};
+use stream::publisher::write_source;
+use stream::topics::PARTITIONS;
+use stream::{Schema, Start, Subscription, Topic, header};
+use tokio::time::Instant;
+
+use crate::modules::flight::Flights;
+use crate::modules::live::Stage;
+use crate::modules::marks::{self, LANES, by_lane, lane, look_back, partition};
+use crate::modules::schema_ids::{SchemaIds, id_for};
+use crate::modules::state::{AggregatorMeters, Reason, ResolutionLabel};
+use crate::modules::{Error, ModuleContext, ModuleState, loss, outlet, pace, strikes};
+
+const MODULE: &str = super::MODULE;
+/// How long an idle loop waits for the first record.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+/// How often offsets are committed, ends asked for and silent points looked at.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+/// How long a stop waits for acknowledgements.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// Names in the text of a commit.
+const MARK: &str = "mark";
+const NEWEST_END: &str = "newest";
+
+/// Where one resolution reads and writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    resolution: Resolution,
+    input: Topic,
+    output: Topic,
+    group: &'static str,
+    before: Stage,
+    after: Option<Stage>,
+}
+
+impl Step {
+    pub(super) fn new(resolution: Resolution) -> Self {
+        let (input, output, group, before, after) = match resolution {
+            Resolution::Second => {
+                (Topic::TelemetryClean, Topic::Telemetry1s, "sf-aggregator-1s", Stage::Clean, Some(Stage::Second))
+            }
+            Resolution::Minute => {
+                (Topic::Telemetry1s, Topic::Telemetry1min, "sf-aggregator-1min", Stage::Second, Some(Stage::Minute))
+            }
+            Resolution::Hour => {
+                (Topic::Telemetry1min, Topic::Telemetry1hour, "sf-aggregator-1hour", Stage::Minute, None)
+            }
+        };
+        Self { resolution, input, output, group, before, after }
+    }
+}
+
+/// What may be committed once a batch is acknowledged.
+#[derive(Debug)]
+struct Reached {
+    checkpoints: [Checkpoint; LANES],
+    /// Up to where the next stage may close the windows of silent points.
+    through: [Option<Timestamp>; LANES],
+}
+
+/// Everything that lasts from record to record.
+#[derive(Debug)]
+struct Bench<'c> {
+    ctx: &'c ModuleContext,
+    step: Step,
+    level: Level,
+    schemas: SchemaIds<'c>,
+    input_id: i32,
+    pen: Pen<'c>,
+    tally: Tally,
+}
+
+/// Writes closed windows.
+#[derive(Debug)]
+struct Pen<'c> {
+    ctx: &'c ModuleContext,
+    step: Step,
+    output_id: i32,
+    payload: Vec<u8>,
+    source: String,
+    written: u64,
+    overflown: u64,
+    outcome: Result<(), Error>,
+}
+
+/// Counts since the last flush.
+#[derive(Debug, Default)]
+struct Tally {
+    records_in: u64,
+    late: u64,
+    no_room: u64,
+    not_a_number: u64,
+    undecodable: u64,
+}
+
+/// Runs one resolution until the stop token is cancelled.
+pub(super) fn run(
+    ctx: &ModuleContext,
+    step: Step,
+    producer: &Producer,
+    state: &ModuleState,
+    meters: &AggregatorMeters,
+) -> Result<(), Error> {
+    let audit_id = id_for(ctx, Topic::Audit)?;
+    let (mut bench, mut subscription, begin) = open(ctx, step)?;
+    let label = ResolutionLabel { resolution: step.resolution.as_str() };
+    let mut flights: Flights<Reached> = Flights::default();
+    let mut commits = Commits { committed: begin, acknowledged: None };
+    let mut last_batch = 0;
+    let mut lag = 0;
+    let mut was_slow = false;
+    let mut housekeeping = Instant::now();
+    while !ctx.stop.is_cancelled() {
+        let gather = pace::gather(last_batch);
+        if !gather.is_zero() {
+            std::thread::sleep(gather);
+        }
+        let batch = producer.batch();
+        let mut outcome = Ok(());
+        last_batch = subscription
+            .poll(pace::BATCH_RECORDS_MAX, POLL_WAIT, Duration::ZERO, |record| {
+                if outcome.is_ok() {
+                    outcome = bench.take(&batch, &record);
+                }
+            })
+            .map_err(Error::stream(MODULE))?;
+        if let Err(error) = outcome {
+            if matches!(error, Error::Stopped) {
+                break;
+            }
+            return Err(error);
+        }
+        let gaps = subscription.take_gaps();
+        for gap in &gaps {
+            let lost = loss::tell(ctx, &batch, audit_id, step.group, gap)?;
+            meters.lost.get_or_create(&Reason { reason: "retention" }).inc_by(lost);
+        }
+        let mut through = [None; LANES];
+        let due = housekeeping.elapsed() >= HOUSEKEEPING_EVERY;
+        if due {
+            housekeeping = Instant::now();
+            let before = lag;
+            lag = bench.survey(&batch, &subscription, &mut through)?;
+            state.move_lag(before, lag);
+            meters.lag.get_or_create(&label).set(lag);
+            let open = i64::try_from(bench.level.open_windows()).unwrap_or(i64::MAX);
+            meters.open_windows.get_or_create(&label).set(open);
+        }
+        let pending = batch.finish();
+        if last_batch > 0 || due || !gaps.is_empty() {
+            flights.push(pending, bench.reached(&subscription, through));
+        }
+        bench.flush(state, meters, label);
+        flights
+            .wait_for_room(&ctx.stop, || state.set_health(Health::Degraded, "the stream is slow to acknowledge"))
+            .map_err(Error::stream(MODULE))?;
+        if let Some(reached) = flights.landed().map_err(Error::stream(MODULE))? {
+            commits.acknowledge(ctx, step, reached);
+        }
+        if due {
+            commits.commit(step, &subscription)?;
+            if let Some(reason) = producer.fatal_error() {
+                return Err(Error::Producer { module: MODULE, reason });
+            }
+            if was_slow && !flights.is_stuck() {
+                state.set_health(Health::Healthy, "aggregating");
+            }
+            was_slow = flights.is_stuck();
+        }
+    }
+    state.move_lag(lag, 0);
+    if let Some(reached) = flights.land_all(STOP_MAX).map_err(Error::stream(MODULE))? {
+        commits.acknowledge(ctx, step, reached);
+    }
+    commits.commit(step, &subscription)
+}
+
+/// Finds out where to begin and which windows are already written.
+fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Option<Checkpoint>; LANES]), Error> {
+    let stream = Error::stream(MODULE);
+    let (input_id, output_id) = (id_for(ctx, step.input)?, id_for(ctx, step.output)?);
+    let consumer = Consumer::open(&ctx.settings, step.group).map_err(&stream)?;
+    let begins = marks::begins(&consumer, step.input).map_err(&stream)?;
+    drop(consumer);
+    let mut level = Level::new(step.resolution, LANES, POINTS_MAX, OPEN_WINDOWS_MAX);
+    let mut committed = [None; LANES];
+    let mut old_marks = [None; LANES];
+    for (lane, begin) in begins.iter().enumerate() {
+        let mark = marks::read(&begin.metadata, MARK);
+        let newest_end = marks::read(&begin.metadata, NEWEST_END).unwrap_or(i64::MIN);
+        level.resume(lane, mark.unwrap_or(0), newest_end);
+        old_marks[lane] = mark;
+        committed[lane] = begin.committed.map(|offset| Checkpoint { offset, mark: mark.unwrap_or(0), newest_end });
+    }
+    let mut unreadable = 0_u64;
+    look_back(&ctx.settings, step.output, &old_marks, |lane, record| {
+        let payload = record.payload().unwrap_or_default();
+        match avro::unframe(payload).and_then(|(_, body)| aggregate::decode(body)) {
+            Ok(window) => level.was_emitted(lane, window.asset_id, window.parameter, window.window_end),
+            Err(_) => unreadable += 1,
+        }
+    })
+    .map_err(&stream)?;
+    if unreadable > 0 {
+        tracing::warn!(topic = step.output.name(), unreadable, "windows that cannot be read were skipped at the start");
+    }
+    let position = |(lane, begin): (usize, &marks::Begin)| Position {
+        topic: step.input.name().to_owned(),
+        partition: partition(lane),
+        offset: begin.committed.unwrap_or(begin.first),
+        metadata: String::new(),
+    };
+    let start = Start::At(begins.iter().enumerate().map(position).collect());
+    let subscription = Subscription::open(&ctx.settings, step.group, &[step.input], &start).map_err(&stream)?;
+    let pen = Pen {
+        ctx,
+        step,
+        output_id,
+        payload: Vec::with_capacity(512),
+        source: String::new(),
+        written: 0,
+        overflown: 0,
+        outcome: Ok(()),
+    };
+    let schemas = SchemaIds::new(ctx);
+    Ok((Bench { ctx, step, level, schemas, input_id, pen, tally: Tally::default() }, subscription, committed))
+}
+
+impl Bench<'_> {
+    /// Takes the next record in.
+    fn take(&mut self, batch: &Batch<'_>, record: &Record<'_>) -> Result<(), Error> {
+        let Some(lane) = lane(record.partition()) else { return Ok(()) };
+        self.tally.records_in += 1;
+        let Ok((id, body)) = avro::unframe(record.payload().unwrap_or_default()) else {
+            self.tally.undecodable += 1;
+            return Ok(());
+        };
+        if id != self.input_id && !self.schemas.is(id, self.step.input.schema())? {
+            self.tally.undecodable += 1;
+            return Ok(());
+        }
+        let decoded = strikes::guarded(|| decode(self.step.input.schema(), body, record.offset()), || {});
+        let sample = match decoded {
+            Some(Ok(Some(sample))) => sample,
+            Some(Ok(None)) => {
+                self.tally.not_a_number += 1;
+                return Ok(());
+            }
+            Some(Err(_)) | None => {
+                self.tally.undecodable += 1;
+                return Ok(());
+            }
+        };
+        let Self { level, pen, tally, .. } = self;
+        match level.sample(lane, &sample, &mut |closed| pen.write(batch, lane, closed)) {
+            Taken::Added => {}
+            Taken::Late => tally.late += 1,
+            Taken::NoRoom => tally.no_room += 1,
+        }
+        std::mem::replace(&mut pen.outcome, Ok(()))
+    }
+
+    /// Asks for the ends of input and output and closes what has been silent; returns the lag.
+    fn survey(
+        &mut self,
+        batch: &Batch<'_>,
+        subscription: &Subscription,
+        through: &mut [Option<Timestamp>; LANES],
+    ) -> Result<i64, Error> {
+        let Self { ctx, step, level, pen, .. } = self;
+        // in this order: what the stage before has written up to then lies before the end asked for afterwards
+        let before: [Timestamp; LANES] = std::array::from_fn(|lane| ctx.live.reached(step.before, lane));
+        let names = [(step.input.name(), PARTITIONS), (step.output.name(), PARTITIONS)];
+        let ends = subscription.consumer().ends(&names).map_err(Error::stream(MODULE))?;
+        let (inputs, outputs) = (by_lane(&ends, step.input), by_lane(&ends, step.output));
+        let mut lag = 0;
+        for lane in 0..LANES {
+            level.note_output_end(lane, outputs[lane]);
+            let behind = (inputs[lane] - subscription.position(step.input, partition(lane)).unwrap_or(0)).max(0);
+            lag += behind;
+            if behind == 0 && before[lane] > Timestamp::default() {
+                level.advance(lane, before[lane], &mut |closed| pen.write(batch, lane, closed));
+                through[lane] = Some(before[lane]);
+            }
+        }
+        std::mem::replace(&mut pen.outcome, Ok(())).map(|()| lag)
+    }
+
+    fn reached(&mut self, subscription: &Subscription, through: [Option<Timestamp>; LANES]) -> Reached {
+        let input = self.step.input;
+        let next = |lane| subscription.position(input, partition(lane)).unwrap_or(0);
+        Reached { checkpoints: std::array::from_fn(|lane| self.level.checkpoint(lane, next(lane))), through }
+    }
+
+    /// Adds to the shared counters.
+    fn flush(&mut self, state: &ModuleState, meters: &AggregatorMeters, label: ResolutionLabel) {
+        let tally = std::mem::take(&mut self.tally);
+        let written = std::mem::take(&mut self.pen.written);
+        let overflown = std::mem::take(&mut self.pen.overflown);
+        if tally.records_in > 0 || written > 0 {
+            state.count(tally.records_in, written, 0);
+            meters.windows.get_or_create(&label).inc_by(written);
+            meters.late.get_or_create(&label).inc_by(tally.late);
+        }
+        let skipped = [
+            ("no_room", tally.no_room),
+            ("not_a_number", tally.not_a_number),
+            ("undecodable", tally.undecodable),
+            ("overflow", overflown),
+        ];
+        for (reason, count) in skipped.into_iter().filter(|(_, count)| *count > 0) {
+            meters.skipped.get_or_create(&Reason { reason }).inc_by(count);
+        }
+    }
+}
+
+/// The input a record is; `None` when it is not a number.
+fn decode(schema: Schema, body: &[u8], offset: i64) -> Result<Option<Sample<'_>>, avro::DecodeError> {
+    if schema == Schema::Aggregate {
+        let window = aggregate::decode(body)?;
+        return Ok(Some(Sample {
+            asset_id: window.asset_id,
+            parameter: window.parameter,
+            unit: window.unit,
+            gateway_time: window.gateway_time,
+            offset,
+            input: Input::Child { start: window.window_start, statistics: window.statistics },
+        }));
+    }
+    let reading = telemetry::decode(body)?;
+    let Some(value) = reading.value.as_number().filter(|_| reading.quality != Quality::Bad) else { return Ok(None) };
+    Ok(Some(Sample {
+        asset_id: reading.asset_id,
+        parameter: reading.parameter,
+        unit: reading.unit,
+        gateway_time: reading.gateway_time,
+        offset,
+        input: Input::Value { value, quality: reading.quality, time: reading.device_time },
+    }))
+}
+
+impl Pen<'_> {
+    /// Queues a closed window; an error is kept and ends the loop.
+    fn write(&mut self, batch: &Batch<'_>, lane: usize, closed: &Closed<'_>) {
+        if self.outcome.is_err() {
+            return;
+        }
+        let s = &closed.statistics;
+        if ![s.sum, s.mean, s.m2].iter().all(|number| number.is_finite()) {
+            self.overflown += 1; // values near the end of float64: no reader could take the record
+            return;
+        }
+        let Self { ctx, step, payload, source, .. } = self;
+        let now = ctx.clock.now();
+        let window = Aggregate {
+            asset_id: closed.asset_id,
+            parameter: closed.parameter,
+            unit: closed.unit,
+            resolution: step.resolution,
+            window_start: closed.start,
+            window_end: closed.end,
+            statistics: closed.statistics,
+            quality: closed.quality,
+            revision: 1,
+            gateway_time: now,
+            gateway_id: &ctx.gateway_id,
+        };
+        payload.clear();
+        aggregate::encode(payload, self.output_id, &window);
+        write_source(source, step.input.name(), partition(lane), closed.offset);
+        let headers: [(&str, &[u8]); 3] = [
+            (header::SOURCE, source.as_bytes()),
+            (header::QUALITY, closed.quality.as_str().as_bytes()),
+            (header::GATEWAY, ctx.gateway_id.as_bytes()),
+        ];
+        self.outcome = outlet::insist(&ctx.stop, step.output, || {
+            let key = closed.asset_id.as_bytes();
+            batch.send(step.output.name(), partition(lane), key, payload, now.as_millis(), &headers)
+        });
+        self.written += 1;
+    }
+}
+
+/// What was committed and what may be.
+#[derive(Debug)]
+struct Commits {
+    committed: [Option<Checkpoint>; LANES],
+    acknowledged: Option<Reached>,
+}
+
+impl Commits {
+    /// Takes in what was acknowledged and tells the next stage how far this one has come.
+    fn acknowledge(&mut self, ctx: &ModuleContext, step: Step, reached: Reached) {
+        if let Some(stage) = step.after {
+            for (lane, through) in reached.through.iter().enumerate() {
+                if let Some(through) = through {
+                    ctx.live.set_reached(stage, lane, *through);
+                }
+            }
+        }
+        self.acknowledged = Some(reached);
+    }
+
+    /// Commits what changed.
+    fn commit(&mut self, step: Step, subscription: &Subscription) -> Result<(), Error> {
+        let Some(reached) = self.acknowledged.take() else { return Ok(()) };
+        let mut positions = Vec::new();
+        for (lane, checkpoint) in reached.checkpoints.into_iter().enumerate() {
+            if self.committed[lane].replace(checkpoint) == Some(checkpoint) {
+                continue;
+            }
+            let mut marks = vec![(MARK, checkpoint.mark)];
+            if checkpoint.newest_end != i64::MIN {
+                marks.push((NEWEST_END, checkpoint.newest_end));
+            }
+            positions.push(Position {
+                topic: step.input.name().to_owned(),
+                partition: partition(lane),
+                offset: checkpoint.offset,
+                metadata: marks::write(&marks),
+            });
+        }
+        subscription.commit(&positions).map_err(Error::stream(MODULE))
+    }
+}

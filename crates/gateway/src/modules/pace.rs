@@ -1,0 +1,46 @@
+//! Batching follows load: a lone reading passes at once, a flood is taken in large bites.
+//!
+//! Pure: told how large the last batch was, it says how long to let records gather before the next one.
+
+use std::time::Duration;
+
+/// Most records of one batch; more are taken by the next one.
+pub(super) const BATCH_RECORDS_MAX: usize = 8192;
+/// Longest time records are let gather.
+const GATHER_MAX: Duration = Duration::from_millis(50);
+/// Batches below this are passed on at once.
+const GATHER_FROM: usize = 100;
+/// Records per millisecond of gathering: at this rate, 20,000 per second, gathering starts to feed itself.
+const RECORDS_PER_MS: u32 = 20;
+
+/// How long to wait before the next batch is fetched, by the size of the last one.
+pub(super) fn gather(last_batch: usize) -> Duration {
+    if !(GATHER_FROM..BATCH_RECORDS_MAX).contains(&last_batch) {
+        return Duration::ZERO; // nothing to gain, or a backlog that waits already
+    }
+    let records = u32::try_from(last_batch).unwrap_or(u32::MAX);
+    (Duration::from_millis(1) * records / RECORDS_PER_MS).min(GATHER_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The batch a steady rate settles at.
+    fn settled(records_per_ms: f64) -> usize {
+        let mut batch = 1.0_f64;
+        for _ in 0..200 {
+            let millis = gather(batch as usize).as_secs_f64() * 1e3 + 0.5; // half a millisecond of other work
+            batch = (millis * records_per_ms).clamp(1.0, BATCH_RECORDS_MAX as f64);
+        }
+        batch as usize
+    }
+
+    #[test]
+    fn a_trickle_is_not_held_and_a_flood_gathers() {
+        assert!(settled(1.0) < 5);
+        assert!(settled(10.0) < 20);
+        assert!(settled(100.0) > 4000);
+        assert_eq!(gather(BATCH_RECORDS_MAX), Duration::ZERO, "a backlog is not slowed down");
+    }
+}

@@ -1,0 +1,447 @@
+//! One record after the other: decode, judge, forward or reject, and tell what changed.
+
+use kafka::client::{Batch, Producer, Record};
+use model::{Quality, Reading, TextList, TextMap, flag, time_source};
+use pipeline::resume::{Output, Resume};
+use pipeline::validate::{Judgement, POINTS_MAX, Rejection, Validator, Verdict};
+use stream::avro::{self, DecodeError};
+use stream::message::{event, telemetry};
+use stream::publisher::{send_reading, write_source};
+use stream::{Schema, Topic, header};
+
+use super::events::{EventPen, GAP_NUMBER, QUALITY_NUMBER};
+use super::letters::{INTERNAL_ERROR, LetterBox, Refusal, TOO_LARGE};
+use super::tally::Tally;
+use crate::modules::live::{LiveFeed, LiveTable};
+use crate::modules::marks::{LANES, lane};
+use crate::modules::schema_ids::{SchemaIds, id_for};
+use crate::modules::state::ValidatorMeters;
+use crate::modules::{Error, ModuleContext, ModuleState, outlet, strikes};
+
+/// Schema ids of the topics written here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ids {
+    clean: i32,
+    letters: i32,
+    events: i32,
+    events_clean: i32,
+    event_letters: i32,
+    pub(super) audit: i32,
+}
+
+impl Ids {
+    pub(super) fn ask(ctx: &ModuleContext) -> Result<Self, Error> {
+        Ok(Self {
+            clean: id_for(ctx, Topic::TelemetryClean)?,
+            letters: id_for(ctx, Topic::DlqTelemetry)?,
+            events: id_for(ctx, Topic::EventsRaw)?,
+            events_clean: id_for(ctx, Topic::EventsClean)?,
+            event_letters: id_for(ctx, Topic::DlqEvents)?,
+            audit: id_for(ctx, Topic::Audit)?,
+        })
+    }
+}
+
+/// Everything that lasts from record to record.
+#[derive(Debug)]
+pub(super) struct Desk<'c> {
+    ctx: &'c ModuleContext,
+    meters: &'c ValidatorMeters,
+    pub(super) ids: Ids,
+    schemas: SchemaIds<'c>,
+    validator: Validator,
+    /// What is already written, by lane of `telemetry.raw` and of `events.raw`.
+    resumes: Vec<Resume>,
+    event_resumes: Vec<Resume>,
+    letters: LetterBox,
+    pen: EventPen,
+    feed: LiveFeed,
+    tally: Tally,
+    payload: Vec<u8>,
+    source: String,
+    scratch: String,
+}
+
+impl<'c> Desk<'c> {
+    pub(super) fn new(
+        ctx: &'c ModuleContext,
+        settings: &config::Validation,
+        meters: &'c ValidatorMeters,
+        ids: Ids,
+        (resumes, event_resumes): (Vec<Resume>, Vec<Resume>),
+    ) -> Self {
+        Self {
+            ctx,
+            meters,
+            ids,
+            schemas: SchemaIds::new(ctx),
+            validator: Validator::new(settings, LANES, POINTS_MAX),
+            resumes,
+            event_resumes,
+            letters: LetterBox::default(),
+            pen: EventPen::default(),
+            feed: LiveFeed::default(),
+            tally: Tally::default(),
+            payload: Vec::with_capacity(1024),
+            source: String::new(),
+            scratch: String::new(),
+        }
+    }
+
+    /// Points with a memory.
+    pub(super) fn points(&self) -> usize {
+        self.validator.points()
+    }
+
+    /// Shows and counts what the batch brought.
+    pub(super) fn finish_batch(&mut self, state: &ModuleState, live: &LiveTable) {
+        self.feed.publish(live);
+        self.tally.flush(state, self.meters);
+    }
+
+    /// Takes the next record of either input.
+    pub(super) fn take(&mut self, producer: &Producer, batch: &Batch<'_>, record: &Record<'_>) -> Result<(), Error> {
+        let Some(lane) = lane(record.partition()) else { return Ok(()) };
+        self.tally.records_in += 1;
+        if record.topic() == Topic::EventsRaw.name() {
+            return self.event(producer, batch, record, lane);
+        }
+        let payload = record.payload().unwrap_or_default();
+        let (id, body) = match avro::unframe(payload) {
+            Ok(framed) => framed,
+            Err(error) => return self.undecodable(producer, batch, record, lane, error, None),
+        };
+        if id != self.ids.clean && !self.schemas.is(id, Schema::Telemetry)? {
+            return self.foreign(producer, batch, record, lane, id);
+        }
+        let Self { validator, tally, .. } = self;
+        let judge = || telemetry::decode(body).map(|reading| (reading, validator.judge(lane, &reading)));
+        match strikes::guarded(judge, || tally.panics += 1) {
+            Some(Ok((reading, judged))) => self.judged(producer, batch, record, lane, (id, payload), &reading, &judged),
+            Some(Err(error)) => self.undecodable(producer, batch, record, lane, error, Some(id)),
+            None => {
+                let refusal = given_up(Some(id));
+                self.letter(producer, batch, record, lane, None, &refusal)
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a record, its parts and its judgement, borrowed apart")]
+    fn judged(
+        &mut self,
+        producer: &Producer,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        lane: usize,
+        framed: (i32, &[u8]),
+        reading: &Reading<'_>,
+        judged: &Judgement,
+    ) -> Result<(), Error> {
+        let offset = record.offset();
+        let warm_up = self.resumes[lane].is_warm_up(offset);
+        match judged.verdict {
+            Verdict::Duplicate => {
+                self.tally.duplicates += u64::from(!warm_up);
+                return Ok(());
+            }
+            Verdict::Forward => self.forward(producer, batch, record, lane, framed, reading, judged)?,
+            Verdict::Reject(rejection) => {
+                self.reject(producer, batch, record, lane, framed.0, reading, judged, &rejection)?;
+            }
+        }
+        if judged.gap.is_some() || judged.change.is_some() {
+            self.tell(batch, record, lane, reading, judged)?;
+        }
+        let Some(point) = judged.point else {
+            self.tally.without_memory += u64::from(!warm_up);
+            return Ok(());
+        };
+        if let Some(handle) = self.validator.handle_mut(lane, point) {
+            let reason = judged.reason.or(reading.quality_reason);
+            let shown = self.feed.take(&self.ctx.live, handle, reading, (judged.quality, reason, judged.device_time));
+            self.tally.not_shown += u64::from(!shown);
+        }
+        Ok(())
+    }
+
+    /// Sends a reading on: the same bytes when nothing changed, encoded once otherwise.
+    #[expect(clippy::too_many_arguments, reason = "a record, its parts and its judgement, borrowed apart")]
+    fn forward(
+        &mut self,
+        producer: &Producer,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        lane: usize,
+        (id, original): (i32, &[u8]),
+        reading: &Reading<'_>,
+        judged: &Judgement,
+    ) -> Result<(), Error> {
+        if !self.resumes[lane].allows(Output::Clean, record.offset()) {
+            return Ok(());
+        }
+        if judged.is_changed() {
+            let sent = with_changes(reading, judged, |reading| {
+                self.payload.clear();
+                telemetry::encode(&mut self.payload, self.ids.clean, reading);
+                self.send(producer, batch, record, reading, None)
+            })?;
+            return self.sent(producer, batch, record, lane, id, reading, judged.quality, sent);
+        }
+        let same_bytes = (id == self.ids.clean).then_some(original);
+        if same_bytes.is_none() {
+            reframe(&mut self.payload, self.ids.clean, original);
+        }
+        let sent = self.send(producer, batch, record, reading, same_bytes)?;
+        self.sent(producer, batch, record, lane, id, reading, judged.quality, sent)
+    }
+
+    /// Sends `bytes`, or what is in the buffer.
+    fn send(
+        &mut self,
+        producer: &Producer,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        reading: &Reading<'_>,
+        bytes: Option<&[u8]>,
+    ) -> Result<bool, Error> {
+        let Self { payload, source, scratch, .. } = self;
+        write_source(source, record.topic(), record.partition(), record.offset());
+        let bytes = bytes.unwrap_or(payload);
+        outlet::deliver(producer, &self.ctx.stop, Topic::TelemetryClean, || {
+            let partition = Some(record.partition());
+            send_reading(batch, Topic::TelemetryClean, partition, reading, bytes, scratch, Some(source))
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a record, its parts and what became of it, borrowed apart")]
+    fn sent(
+        &mut self,
+        producer: &Producer,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        lane: usize,
+        id: i32,
+        reading: &Reading<'_>,
+        quality: Quality,
+        sent: bool,
+    ) -> Result<(), Error> {
+        if sent {
+            self.tally.forwarded(quality);
+            return Ok(());
+        }
+        let refusal = Refusal {
+            stage: "validate",
+            rule_id: None,
+            reason: TOO_LARGE,
+            detail: "the record is too large to be forwarded",
+            limit: None,
+            schema_id: Some(id),
+        };
+        self.letter(producer, batch, record, lane, Some(reading), &refusal)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a record, its parts and its judgement, borrowed apart")]
+    fn reject(
+        &mut self,
+        producer: &Producer,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        lane: usize,
+        id: i32,
+        reading: &Reading<'_>,
+        judged: &Judgement,
+        rejection: &Rejection,
+    ) -> Result<(), Error> {
+        if !self.resumes[lane].allows(Output::Letter, record.offset()) {
+            return Ok(());
+        }
+        let reason = judged.reason.or(reading.quality_reason).unwrap_or("BAD");
+        let (detail, rule_id, limit) = match rejection {
+            Rejection::Source => ("the source itself says BAD", None, None),
+            Rejection::Found(finding) => {
+                let rule_id = finding.rule.and_then(|rule| self.validator.plan().rule_id(rule)).map(ToOwned::to_owned);
+                ("the reading broke a rule of the validator", rule_id, finding.limit)
+            }
+        };
+        let refusal =
+            Refusal { stage: "validate", rule_id: rule_id.as_deref(), reason, detail, limit, schema_id: Some(id) };
+        self.letter(producer, batch, record, lane, Some(reading), &refusal)
+    }
+
+    /// Writes the events a reading gives rise to.
+    fn tell(
+        &mut self,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        lane: usize,
+        reading: &Reading<'_>,
+        judged: &Judgement,
+    ) -> Result<(), Error> {
+        let Self { ctx, ids, resumes, pen, tally, .. } = self;
+        let allowed = |number| resumes[lane].allows(Output::Event(number), record.offset());
+        if let Some(gap) = judged.gap.filter(|_| allowed(GAP_NUMBER)) {
+            pen.gap(ctx, batch, ids.events, record, (reading, judged), &gap)?;
+            tally.gaps += 1;
+            tally.events_out += 1;
+        }
+        if let Some(change) = judged.change.filter(|_| allowed(QUALITY_NUMBER)) {
+            pen.quality(ctx, batch, ids.events, record, (reading, judged), &change)?;
+            tally.events_out += 1;
+        }
+        Ok(())
+    }
+
+    /// Checks an event's bytes and sends them on.
+    fn event(&mut self, producer: &Producer, batch: &Batch<'_>, record: &Record<'_>, lane: usize) -> Result<(), Error> {
+        let payload = record.payload().unwrap_or_default();
+        let (id, body) = match avro::unframe(payload) {
+            Ok(framed) => framed,
+            Err(error) => return self.undecodable(producer, batch, record, lane, error, None),
+        };
+        if id != self.ids.events_clean && !self.schemas.is(id, Schema::Event)? {
+            return self.foreign(producer, batch, record, lane, id);
+        }
+        let tally = &mut self.tally;
+        match strikes::guarded(|| event::decode(body).map(drop), || tally.panics += 1) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return self.undecodable(producer, batch, record, lane, error, Some(id)),
+            None => return self.letter(producer, batch, record, lane, None, &given_up(Some(id))),
+        }
+        if !self.event_resumes[lane].allows(Output::Clean, record.offset()) {
+            return Ok(());
+        }
+        let Self { payload: buffer, source, .. } = self;
+        let bytes = if id == self.ids.events_clean {
+            payload
+        } else {
+            reframe(buffer, self.ids.events_clean, payload);
+            buffer
+        };
+        write_source(source, record.topic(), record.partition(), record.offset());
+        let headers: [(&str, &[u8]); 3] = [
+            (header::SOURCE, source.as_bytes()),
+            (header::EVENT, record.header(header::EVENT).unwrap_or_default()),
+            (header::GATEWAY, record.header(header::GATEWAY).unwrap_or(self.ctx.gateway_id.as_bytes())),
+        ];
+        let sent = outlet::deliver(producer, &self.ctx.stop, Topic::EventsClean, || {
+            let (partition, time) = (record.partition(), record.timestamp_ms());
+            batch.send(Topic::EventsClean.name(), partition, record.key(), bytes, time, &headers)
+        })?;
+        if sent {
+            self.tally.events_out += 1;
+            return Ok(());
+        }
+        let detail = "the event is too large to be forwarded";
+        let refusal =
+            Refusal { stage: "validate", rule_id: None, reason: TOO_LARGE, detail, limit: None, schema_id: Some(id) };
+        self.letter(producer, batch, record, lane, None, &refusal)
+    }
+
+    fn undecodable(
+        &mut self,
+        producer: &Producer,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        lane: usize,
+        error: DecodeError,
+        schema_id: Option<i32>,
+    ) -> Result<(), Error> {
+        let detail = error.to_string();
+        self.letter(producer, batch, record, lane, None, &Refusal::undecodable(error, schema_id, &detail))
+    }
+
+    /// A record of a schema that is not ours.
+    fn foreign(
+        &mut self,
+        producer: &Producer,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        lane: usize,
+        id: i32,
+    ) -> Result<(), Error> {
+        let refusal = Refusal {
+            stage: "decode",
+            rule_id: None,
+            reason: model::reason::SCHEMA_ERROR,
+            detail: "its schema is not the one of this topic",
+            limit: None,
+            schema_id: Some(id),
+        };
+        self.letter(producer, batch, record, lane, None, &refusal)
+    }
+
+    /// Writes the dead letter of a record, once.
+    fn letter(
+        &mut self,
+        producer: &Producer,
+        batch: &Batch<'_>,
+        record: &Record<'_>,
+        lane: usize,
+        reading: Option<&Reading<'_>>,
+        refusal: &Refusal<'_>,
+    ) -> Result<(), Error> {
+        let of_event = record.topic() == Topic::EventsRaw.name();
+        let (resumes, to) = if of_event {
+            (&self.event_resumes, (Topic::DlqEvents, self.ids.event_letters))
+        } else {
+            (&self.resumes, (Topic::DlqTelemetry, self.ids.letters))
+        };
+        if !resumes[lane].allows(Output::Letter, record.offset()) {
+            return Ok(());
+        }
+        self.letters.post(self.ctx, producer, batch, to, record, reading, refusal)?;
+        self.tally.letter(refusal.reason);
+        Ok(())
+    }
+}
+
+fn given_up(schema_id: Option<i32>) -> Refusal<'static> {
+    Refusal {
+        stage: "validate",
+        rule_id: None,
+        reason: INTERNAL_ERROR,
+        detail: "the validator failed on this record three times",
+        limit: None,
+        schema_id,
+    }
+}
+
+/// The same record under another id of the same schema.
+fn reframe(out: &mut Vec<u8>, id: i32, original: &[u8]) {
+    out.clear();
+    avro::put_frame(out, id);
+    out.extend_from_slice(original.get(avro::FRAME_LENGTH..).unwrap_or_default());
+}
+
+/// Hands the reading with its findings to `then`. Allocates: most readings have none.
+fn with_changes<T>(reading: &Reading<'_>, judged: &Judgement, then: impl FnOnce(&Reading<'_>) -> T) -> T {
+    let codes = judged.codes.as_slice();
+    let mut reasons: Vec<&str> = reading.reasons.iter().collect();
+    reasons.extend(codes.iter().filter(|code| !reading.reasons.contains(code)));
+    let mut flags: Vec<&str> = reading.flags.iter().collect();
+    for (set, name) in [(judged.late, flag::LATE), (judged.gap.is_some(), flag::GAP_BEFORE)] {
+        if set && !flags.contains(&name) {
+            flags.push(name);
+        }
+    }
+    let mut changed = Reading {
+        quality: judged.quality,
+        quality_reason: judged.reason.or(reading.quality_reason),
+        reasons: TextList::Slice(&reasons),
+        flags: TextList::Slice(&flags),
+        ..*reading
+    };
+    if judged.device_time == reading.device_time {
+        return then(&changed);
+    }
+    let raw = reading.device_time.as_micros().to_string();
+    let mut metadata: Vec<(&str, &str)> = reading.metadata.iter().collect();
+    if reading.metadata.get("device_time_raw").is_none() {
+        metadata.push(("device_time_raw", &raw));
+    }
+    changed.device_time = judged.device_time;
+    changed.time_source = time_source::GATEWAY;
+    changed.clock_skew_ms = None;
+    changed.metadata = TextMap::Slice(&metadata);
+    then(&changed)
+}
