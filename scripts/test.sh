@@ -23,10 +23,11 @@ step cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 step cargo xtask tidy
 failed=0
 step cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$log" || failed=1
-# the tests have just built this binary
+# asks the binary the tests have just built
 step cargo xtask gen --check --binary "$target/debug/streamforge" || failed=1
+step cargo xtask examples --binary "$target/debug/streamforge" || failed=1
 
-not_run=$(grep -E '^not run: ' "$log" | sort -u || true)
+not_run=$(grep -oE 'not run: .*' "$log" | sort -u || true)
 if [ -n "$not_run" ]; then printf '\n%s\n' "$not_run"; fi
 awk -v not_run="$(printf '%s' "$not_run" | grep -c . || true)" '
     /^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i-1); if ($i ~ /^failed/) failed += $(i-1) } }

@@ -1,4 +1,5 @@
-//! Project automation: `tidy` checks the house rules, `gen` writes what is generated, `dist` packs a release.
+//! Project automation: `tidy` checks the house rules, `gen` writes what is generated,
+//! `examples` tries the examples, `dist` packs a release.
 //!
 //! Imports none of our crates: it reads the sources as text, asks `cargo metadata`, and asks the built binary. So it
 //! works on a tree that does not compile, and no crate can bend its own rules.
@@ -6,6 +7,7 @@
 //! Where to look next: [`tidy::layers`] for which crate may import which, [`tidy::sources`] for the rules on files.
 
 mod dist;
+mod examples;
 mod r#gen;
 mod tidy;
 mod workspace;
@@ -39,6 +41,12 @@ enum Command {
         #[arg(long)]
         binary: Option<PathBuf>,
     },
+    /// Check that the binary accepts every document under examples/
+    Examples {
+        /// Ask this built binary instead of building one
+        #[arg(long)]
+        binary: Option<PathBuf>,
+    },
     /// Build the release binary and pack it with its licence, README and examples
     Dist,
 }
@@ -58,7 +66,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
     match command {
         Command::Tidy => tidy::run(&workspace),
-        Command::Gen { check, binary } => r#gen::run(&workspace, check, binary.as_deref()),
+        Command::Gen { check, binary } => r#gen::run(&workspace, check, &workspace.binary(binary)?),
+        Command::Examples { binary } => examples::run(&workspace, &workspace.binary(binary)?),
         Command::Dist => dist::run(&workspace),
     }
 }

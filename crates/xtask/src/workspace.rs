@@ -127,6 +127,22 @@ impl Workspace {
         Ok(names)
     }
 
+    /// The binary given, or one built now the way the tests build it.
+    pub(crate) fn binary(&self, given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+        if let Some(binary) = given {
+            return Ok(binary);
+        }
+        let status = Command::new(cargo())
+            .args(["build", "--quiet", "--workspace", "--bin", "streamforge"])
+            .current_dir(&self.root)
+            .status()
+            .context("cargo cannot be started")?;
+        if !status.success() {
+            bail!("streamforge does not build");
+        }
+        Ok(self.target.join("debug").join("streamforge"))
+    }
+
     /// The path from the root.
     pub(crate) fn relative(&self, path: &Path) -> String {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
