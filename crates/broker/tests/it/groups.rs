@@ -1,0 +1,189 @@
+//! Consumer groups: sharing, rebalancing, committing, fencing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::time::Instant;
+
+use crate::support::{PATIENCE, TestBroker, produce, take};
+
+const FAST: [(&str, &str); 3] =
+    [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "200"), ("auto.offset.reset", "earliest")];
+
+fn member(broker: &TestBroker, group: &str, topic: &str, extra: &[(&str, &str)]) -> BaseConsumer {
+    let mut settings = vec![("group.id", group)];
+    settings.extend(FAST);
+    settings.extend(extra);
+    let consumer = broker.consumer(&settings);
+    consumer.subscribe(&[topic]).unwrap();
+    consumer
+}
+
+fn partitions(consumer: &BaseConsumer) -> BTreeSet<i32> {
+    consumer.assignment().unwrap().elements().iter().map(|element| element.partition()).collect()
+}
+
+/// Polls all members until their assignments satisfy `check`.
+fn settle(members: &[&BaseConsumer], check: impl Fn(&[BTreeSet<i32>]) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        for member in members {
+            drop(member.poll(Duration::from_millis(50)));
+        }
+        let shares: Vec<BTreeSet<i32>> = members.iter().map(|member| partitions(member)).collect();
+        if check(&shares) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{shares:?}");
+    }
+}
+
+// F22: each partition has one owner, before and after a rebalance
+#[tokio::test(flavor = "multi_thread")]
+async fn two_members_share_and_the_rest_inherits() {
+    for strategy in ["range", "cooperative-sticky"] {
+        let broker = TestBroker::start().await;
+        broker.create_topic("shared", 6, &[]).await;
+        let extra = [("partition.assignment.strategy", strategy)];
+        let first = member(&broker, "sinks", "shared", &extra);
+        let second = member(&broker, "sinks", "shared", &extra);
+        tokio::task::spawn_blocking(move || {
+            settle(&[&first], |shares| shares[0].len() == 6);
+            settle(&[&first, &second], |shares| {
+                shares[0].len() == 3 && shares[1].len() == 3 && shares[0].is_disjoint(&shares[1])
+            });
+            drop(second);
+            settle(&[&first], |shares| shares[0].len() == 6);
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_member_keeps_its_share_over_a_restart_of_its_own() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("static", 4, &[]).await;
+    let first = member(&broker, "static", "static", &[("group.instance.id", "one")]);
+    let second = member(&broker, "static", "static", &[("group.instance.id", "two")]);
+    let before = tokio::task::spawn_blocking(move || {
+        settle(&[&first, &second], |shares| shares[0].len() == 2 && shares[1].len() == 2);
+        (partitions(&second), first)
+    });
+    let (share, first) = before.await.unwrap();
+    let again = member(&broker, "static", "static", &[("group.instance.id", "two")]);
+    tokio::task::spawn_blocking(move || {
+        settle(&[&again, &first], |shares| shares[0] == share && shares[1].len() == 2);
+    })
+    .await
+    .unwrap();
+}
+
+// STR-12: offsets with their notes, over a stop and over a crash
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_offsets_survive_restarts() {
+    let mut broker = TestBroker::start().await;
+    broker.create_topic("kept", 2, &[]).await;
+    let producer = broker.producer(&[]);
+    for index in 0..10 {
+        produce(&producer, "kept", index % 2, &index.to_string()).await;
+    }
+    let consumer = broker.consumer(&[("group.id", "keeper")]);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset("kept", 0, Offset::Offset(3)).unwrap();
+    list.add_partition_offset("kept", 1, Offset::Offset(4)).unwrap();
+    for mut element in list.elements() {
+        element.set_metadata("a note");
+    }
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+    drop(consumer);
+    for orderly in [true, false] {
+        if orderly {
+            broker.restart().await;
+        } else {
+            broker.crash_and_restart().await;
+        }
+        let consumer = broker.consumer(&[("group.id", "keeper")]);
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition("kept", 0);
+        asked.add_partition("kept", 1);
+        let found = consumer.committed_offsets(asked, PATIENCE).unwrap();
+        let offsets: Vec<Offset> = found.elements().iter().map(|element| element.offset()).collect();
+        assert_eq!(offsets, [Offset::Offset(3), Offset::Offset(4)], "orderly: {orderly}");
+        assert_eq!(found.elements()[0].metadata(), "a note");
+    }
+    let resumed = member(&broker, "keeper", "kept", &[]);
+    let seen = tokio::task::spawn_blocking(move || take(&resumed, 3)).await.unwrap();
+    let mut payloads: Vec<String> = seen.into_iter().map(|record| record.payload).collect();
+    payloads.sort();
+    assert_eq!(payloads, ["6", "8", "9"]);
+}
+
+// STR-05, STR-12: the offsets' log does not grow for ever and loses nothing when it is rewritten
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_are_rewritten_and_their_log_stays_small() {
+    let mut broker = TestBroker::start_with(|settings| settings.offsets_rewrite_bytes = 20_000).await;
+    broker.create_topic("busy", 1, &[]).await;
+    let dir = broker.dir().join("topics/__consumer_offsets/0");
+    let start_of_log = |broker: &TestBroker| {
+        let consumer = broker.consumer(&[]);
+        consumer.fetch_watermarks("__consumer_offsets", 0, PATIENCE).unwrap().0
+    };
+    assert_eq!(start_of_log(&broker), 0);
+    let consumer = broker.consumer(&[("group.id", "busy")]);
+    let once = broker.consumer(&[("group.id", "once")]);
+    let commit = |consumer: &BaseConsumer, offset: i64| {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("busy", 0, Offset::Offset(offset)).unwrap();
+        consumer.commit(&list, CommitMode::Sync).unwrap();
+    };
+    commit(&once, 7);
+    let deadline = Instant::now() + PATIENCE;
+    let mut last = 0;
+    while start_of_log(&broker) == 0 {
+        assert!(Instant::now() < deadline, "never rewritten, {:?}", std::fs::read_dir(&dir).unwrap().count());
+        for _ in 0..50 {
+            last += 1;
+            commit(&consumer, last);
+        }
+    }
+    drop((consumer, once));
+    broker.crash_and_restart().await;
+    for (group, expected) in [("busy", last), ("once", 7)] {
+        let consumer = broker.consumer(&[("group.id", group)]);
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition("busy", 0);
+        let found = consumer.committed_offsets(asked, PATIENCE).unwrap();
+        assert_eq!(found.elements()[0].offset(), Offset::Offset(expected), "{group}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_listed_and_deleted() {
+    use rdkafka::admin::AdminOptions;
+    let broker = TestBroker::start().await;
+    broker.create_topic("listed", 1, &[]).await;
+    let consumer = member(&broker, "alive", "listed", &[]);
+    let consumer = tokio::task::spawn_blocking(move || {
+        settle(&[&consumer], |shares| shares[0].len() == 1);
+        consumer
+    });
+    let consumer = consumer.await.unwrap();
+    let groups = consumer.fetch_group_list(None, PATIENCE).unwrap();
+    let alive = groups.groups().iter().find(|group| group.name() == "alive").unwrap();
+    assert_eq!((alive.state(), alive.protocol_type(), alive.members().len()), ("Stable", "consumer", 1));
+    let results = broker.admin().delete_groups(&["alive", "never-was"], &AdminOptions::new()).await.unwrap();
+    assert!(results.iter().all(Result::is_err), "{results:?}");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset("listed", 0, Offset::Offset(0)).unwrap();
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+    tokio::task::spawn_blocking(move || drop(consumer)).await.unwrap();
+    let results = broker.admin().delete_groups(&["alive"], &AdminOptions::new()).await.unwrap();
+    assert_eq!(results, [Ok("alive".to_owned())]);
+    let reader = broker.consumer(&[("group.id", "alive")]);
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition("listed", 0);
+    assert_eq!(reader.committed_offsets(asked, PATIENCE).unwrap().elements()[0].offset(), Offset::Invalid);
+}
