@@ -22,7 +22,7 @@ pub(crate) fn page(source: &str) -> anyhow::Result<String> {
         Every topic has {partitions} partitions. A record's key is its asset id; the partition is chosen as the Java \
         client chooses it (murmur2), so that all records of an asset keep their order. Values are Avro in Confluent \
         framing; the schemas are in `contracts/avro`, the registry's subject is `<topic>-value`.\n\n\
-        Priority says which topic shall give way first on a full disk.\n\n\
+        Priority says which topic shall give way first on a full disk; nothing acts on it yet.\n\n\
         | Topic | Records | Kept | Priority |\n|---|---|---|---|\n"
     );
     let mut rows = vec![head];
