@@ -301,7 +301,12 @@ impl<S: Sink, I: Source, D: DeadLetters> Host<S, I, D> {
         while let Some(gap) = self.gaps.last() {
             self.letters.lost(gap)?;
             let count = u64::try_from(gap.to - gap.from).unwrap_or(0);
-            tracing::error!(topic = gap.topic, partition = gap.partition, count, "records were deleted before they were read");
+            tracing::error!(
+                topic = gap.topic,
+                partition = gap.partition,
+                count,
+                "records were deleted before they were read"
+            );
             self.around.metrics.lost.get_or_create(&CauseLabel { cause: CAUSE_EVICTED }).inc_by(count);
             if let Some(topic) = Topic::by_name(&gap.topic) {
                 self.confirmed.insert((topic, gap.partition), gap.to);
@@ -338,7 +343,9 @@ impl<S: Sink, I: Source, D: DeadLetters> Host<S, I, D> {
         if !self.buried.is_empty() {
             let again: Vec<usize> =
                 self.batch.iter().filter(|(_, record)| self.buried.contains(&record.place)).map(|(i, _)| i).collect();
-            again.into_iter().for_each(|index| self.batch.exclude(index));
+            for index in again {
+                self.batch.exclude(index);
+            }
         }
         Ok(())
     }
@@ -412,9 +419,9 @@ impl<S: Sink, I: Source, D: DeadLetters> Host<S, I, D> {
             self.uncommitted.insert(key, place.offset);
             let first = Place { offset: i64::MIN, ..*place };
             let dead: Vec<Place> = self.buried.range(first..*place).copied().collect();
-            dead.iter().for_each(|place| {
+            for place in &dead {
                 self.buried.remove(place);
-            });
+            }
             let passed = u64::try_from(place.offset - before).unwrap_or(0);
             let written = passed.saturating_sub(u64::try_from(dead.len()).unwrap_or(u64::MAX));
             self.written += written;

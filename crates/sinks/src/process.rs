@@ -85,11 +85,7 @@ fn check(common: &Common, id: Option<&str>) -> Result<String, Error> {
     if problems.is_empty() { Ok(bootstrap) } else { Err(Error::Settings { problems }) }
 }
 
-fn secret(
-    name: Option<&str>,
-    pointer: &str,
-    ctx: &daemon::Context,
-) -> Result<Option<daemon::launch::Secret>, Error> {
+fn secret(name: Option<&str>, pointer: &str, ctx: &daemon::Context) -> Result<Option<daemon::launch::Secret>, Error> {
     let Some(name) = name else { return Ok(None) };
     match ctx.launch.secret(name) {
         Some(secret) => Ok(Some(secret.clone())),
@@ -109,7 +105,7 @@ async fn serve<S: Sink + Send + 'static>(
     limits: BatchLimits,
     ctx: daemon::Context,
 ) -> Result<(), Error> {
-    let admin = Admin::bind(&ctx, Default::default()).await.map_err(|source| Error::Admin { source })?;
+    let admin = Admin::bind(&ctx, no_routes()).await.map_err(|source| Error::Admin { source })?;
     tracing::info!(address = %admin.address(), sink_id = common.sink_id, "health and metrics");
     ctx.board.set(Health::Healthy, "connecting");
     let runtime = Handle::current();
@@ -160,4 +156,9 @@ async fn on_thread(run: impl FnOnce() -> Result<(), Error> + Send + 'static) -> 
     };
     std::thread::Builder::new().name("sink".to_owned()).spawn(body).map_err(|source| Error::Thread { source })?;
     ended.await.map_err(|_| Error::BrokeOff)?
+}
+
+/// No routes beyond the standard ones.
+fn no_routes<T: Default>() -> T {
+    T::default()
 }

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use kafka::client::{Position, Settings};
+use stream::Topic;
 use stream::subscription::{Gap, Start, Subscription};
 use stream::topics::PARTITIONS;
-use stream::Topic;
 
 use crate::batch::{Batch, Place};
 use crate::error::StreamError;
@@ -67,18 +67,22 @@ impl Source for StreamSource {
             Resume::At(places) => Start::At(places.iter().map(position).collect()),
             Resume::Committed | Resume::Continue => Start::Committed,
         };
-        let mut subscription =
-            Subscription::open(&self.settings, &self.group, &self.topics, &start).map_err(failed)?;
+        let mut subscription = Subscription::open(&self.settings, &self.group, &self.topics, &start).map_err(failed)?;
         let names: Vec<(&str, i32)> = self.topics.iter().map(|topic| (topic.name(), PARTITIONS)).collect();
         let ends = subscription.consumer().ends(&names).map_err(failed)?;
         let ahead: Vec<Position> = subscription
             .positions()
             .into_iter()
-            .filter(|at| ends.iter().any(|end| end.topic == at.topic && end.partition == at.partition && end.offset < at.offset))
+            .filter(|at| {
+                ends.iter().any(|end| end.topic == at.topic && end.partition == at.partition && end.offset < at.offset)
+            })
             .collect();
         if !ahead.is_empty() {
             // the stream was made anew (OFF-31): everything in it is unread
-            tracing::warn!(partitions = ahead.len(), "positions lie behind the end of the stream, it was made anew; reading it from its start");
+            tracing::warn!(
+                partitions = ahead.len(),
+                "positions lie behind the end of the stream, it was made anew; reading it from its start"
+            );
             let starts = subscription.consumer().starts(&names).map_err(failed)?;
             let restart: Vec<Position> = starts
                 .into_iter()
@@ -136,8 +140,7 @@ fn position(place: &Place) -> Position {
 }
 
 fn places(positions: &[Position]) -> Vec<Place> {
-    let place = |at: &Position| {
-        Some(Place { topic: Topic::by_name(&at.topic)?, partition: at.partition, offset: at.offset })
-    };
+    let place =
+        |at: &Position| Some(Place { topic: Topic::by_name(&at.topic)?, partition: at.partition, offset: at.offset });
     positions.iter().filter_map(place).collect()
 }

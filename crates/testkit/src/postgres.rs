@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Ports are picked before the server binds them; another process may take one in between.
 const PORT_ATTEMPTS_MAX: u32 = 5;
 
+/// What a folder must hold to be used.
+const PROGRAMS: [&str; 4] = ["initdb", "postgres", "pg_ctl", "psql"];
+
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -52,7 +55,10 @@ fn binaries() -> Option<PathBuf> {
         .collect();
     versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     folders.extend(versions.into_iter().map(|(_, folder)| folder));
-    folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+    // a link in PATH leads to the folder where all programs are
+    let real = |folder: PathBuf| Some(folder.join("initdb").canonicalize().ok()?.parent()?.to_owned());
+    let whole = |folder: &PathBuf| PROGRAMS.iter().all(|program| folder.join(program).is_file());
+    folders.into_iter().filter_map(real).find(whole)
 }
 
 /// A user that is not root.

@@ -59,11 +59,13 @@ mod tests {
             first_ms: 1_769_680_800_123,
             next: 1_238_900,
         };
-        let path = "telemetry.clean/date=2026-01-29/p07-00000000000001234567-1769680800123-00000000000001238900.parquet";
+        let path =
+            "telemetry.clean/date=2026-01-29/p07-00000000000001234567-1769680800123-00000000000001238900.parquet";
         assert_eq!(name.path(), path);
         let file = path.rsplit('/').next().unwrap();
         assert_eq!(next_of(file, &beginning(7, 1_234_567, 1_769_680_800_123)), Some(1_238_900));
-        for (partition, first, ms) in [(6, 1_234_567, 1_769_680_800_123), (7, 0, 1_769_680_800_123), (7, 1_234_567, 1)] {
+        for (partition, first, ms) in [(6, 1_234_567, 1_769_680_800_123), (7, 0, 1_769_680_800_123), (7, 1_234_567, 1)]
+        {
             assert_eq!(next_of(file, &beginning(partition, first, ms)), None);
         }
         assert_eq!(next_of("p07-x.parquet#1", "p07-"), None);

@@ -116,7 +116,13 @@ impl ArchiveSink {
             }
             match find(store.as_ref(), &record).await.map_err(|e| self.failed("listing files", e))? {
                 Some(next) => {
-                    tracing::info!(topic = lane.0.name(), partition = lane.1, from = record.place.offset, to = next, "already archived");
+                    tracing::info!(
+                        topic = lane.0.name(),
+                        partition = lane.1,
+                        from = record.place.offset,
+                        to = next,
+                        "already archived"
+                    );
                     self.archived_below.insert(lane, next);
                     self.confirmed.push(Place { offset: next, ..record.place });
                 }
@@ -240,7 +246,8 @@ impl OpenFile {
         let mut readings = Vec::with_capacity(self.ends.len());
         let mut begin = 0;
         for end in self.ends.drain(..) {
-            let reading = telemetry::decode(&arena[begin..end]).map_err(|error| ParquetError::External(Box::new(error)))?;
+            let reading =
+                telemetry::decode(&arena[begin..end]).map_err(|error| ParquetError::External(Box::new(error)))?;
             readings.push(reading);
             begin = end;
         }

@@ -73,7 +73,9 @@ pub struct TimescaleSettings {
 pub enum Transport {
     Plain,
     /// Certificate and host name are checked, against `ca_file` or the system's authorities.
-    Tls { ca_file: Option<PathBuf> },
+    Tls {
+        ca_file: Option<PathBuf>,
+    },
 }
 
 /// Settings as checked.

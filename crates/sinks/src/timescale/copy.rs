@@ -36,8 +36,10 @@ pub fn null(out: &mut BytesMut) {
 
 /// `timestamptz`; beyond the range of the type the row is refused by the database.
 pub fn time(out: &mut BytesMut, time: Timestamp) {
+    // the smallest number would mean -infinity
+    let micros = time.as_micros().saturating_sub(POSTGRES_EPOCH_MICROS).max(i64::MIN + 1);
     out.put_i32(8);
-    out.put_i64(time.as_micros().saturating_sub(POSTGRES_EPOCH_MICROS));
+    out.put_i64(micros);
 }
 
 /// `bigint`.

@@ -4,10 +4,10 @@
 
 use bytes::BytesMut;
 use model::{Aggregate, Quality, Reading, TextList, Value};
+use stream::Schema;
 use stream::Topic;
 use stream::avro::{DecodeError, unframe};
 use stream::message::{Event, aggregate, event, telemetry};
-use stream::Schema;
 
 use super::copy::{bigint, boolean, double, json, null, optional_text, row, text, texts, time};
 use super::schema::{EVENTS, TELEMETRY, TELEMETRY_1S, Table};
@@ -140,7 +140,7 @@ fn append_event(out: &mut BytesMut, event: &Event<'_>) {
     json(out, event.details);
     time(out, event.gateway_time);
     let (gateway_id, adapter_id) = origin(event.metadata);
-    if adapter_id.is_empty() { null(out) } else { text(out, adapter_id) }
+    optional_text(out, Some(adapter_id).filter(|id| !id.is_empty()));
     text(out, gateway_id);
     bigint(out, event.epoch);
     bigint(out, event.seq);

@@ -181,13 +181,16 @@ impl Table {
         let columns: Vec<String> = self.columns.iter().map(|c| format!("{} {}", quote(c.name), c.sql)).collect();
         let name = self.name;
         let key = list(self.key);
-        let mut sql = format!("CREATE TABLE {table} ({});\n", columns.join(", "));
-        sql += &format!("CREATE UNIQUE INDEX {} ON {table} ({key});\n", quote(&format!("{name}_key")));
+        let key_name = quote(&format!("{name}_key"));
+        let mut sql = vec![
+            format!("CREATE TABLE {table} ({})", columns.join(", ")),
+            format!("CREATE UNIQUE INDEX {key_name} ON {table} ({key})"),
+        ];
         for index in self.indexes {
             let index_name = quote(&format!("{name}_{}", index.join("_")));
-            sql += &format!("CREATE INDEX {index_name} ON {table} ({});\n", list(index));
+            sql.push(format!("CREATE INDEX {index_name} ON {table} ({})", list(index)));
         }
-        sql
+        sql.join(";\n")
     }
 
     /// Makes an empty table a hypertable of TimescaleDB.

@@ -196,9 +196,7 @@ impl TimescaleSink {
         let topics = &plan.common.topics;
         let (names, partitions): (Vec<&str>, Vec<i32>) =
             topics.iter().flat_map(|topic| (0..PARTITIONS).map(|partition| (topic.name(), partition))).unzip();
-        let taken = client
-            .query(&schema::take_over(&plan.schema), &[sink_id, &names, &partitions, &epoch])
-            .await?;
+        let taken = client.query(&schema::take_over(&plan.schema), &[sink_id, &names, &partitions, &epoch]).await?;
         client.batch_execute("COMMIT").await?;
         let place = |row: &tokio_postgres::Row| {
             let offset: Option<i64> = row.get(2);
@@ -278,7 +276,8 @@ impl Sink for TimescaleSink {
 
     fn standing(&self) -> Standing {
         let plaintext = self.plan.plaintext_over_network;
-        let mut details = vec![("transport", if self.plan.transport == Transport::Plain { "plain" } else { "tls" }.into())];
+        let mut details =
+            vec![("transport", if self.plan.transport == Transport::Plain { "plain" } else { "tls" }.into())];
         if let Some(layout) = self.layout {
             details.push(("layout", layout.into()));
         }
@@ -341,13 +340,7 @@ impl Session {
     }
 
     /// Writes the records of `batch` whose indexes are in `indexes`, table by table.
-    async fn copy_all(
-        &self,
-        buffer: &mut BytesMut,
-        batch: &Batch,
-        indexes: &[u32],
-        way: Way,
-    ) -> Result<(), Failure> {
+    async fn copy_all(&self, buffer: &mut BytesMut, batch: &Batch, indexes: &[u32], way: Way) -> Result<(), Failure> {
         for prepared in &self.tables {
             if !batch.ends().iter().any(|end| prepared.table.takes(end.topic)) {
                 continue;

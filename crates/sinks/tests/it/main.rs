@@ -1,7 +1,9 @@
 //! Integration tests of the sinks; a module per topic.
+#![expect(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
 mod archive;
 mod conformance;
 mod host;
+mod stream;
 mod support;
 mod timescale;

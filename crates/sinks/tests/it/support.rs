@@ -1,8 +1,9 @@
 //! A stream in memory, records to put on it, and a host around any sink.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use daemon::Context;
 use model::{Classification, Quality, Reading, TextList, TextMap, Timestamp, Value, ValueType};
@@ -19,16 +20,29 @@ use stream::Topic;
 use stream::message::telemetry;
 use stream::subscription::Gap;
 use stream::topics::PARTITIONS;
+use testkit::postgres::{Postgres, available};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 /// 2026-01-29T10:00:00Z.
-pub const BEGIN_MS: i64 = 1_769_680_800_000;
+pub(crate) const BEGIN_MS: i64 = 1_769_680_800_000;
 
 /// How long a test waits for something before it says that it did not happen.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Says so on the screen, past the test harness' capture, when a test needs PostgreSQL and there is none.
+pub(crate) fn postgres(test: &str) -> Option<Postgres> {
+    match available() {
+        Ok(_) => Some(Postgres::start().unwrap()),
+        Err(reason) => {
+            writeln!(std::io::stderr(), "not run: {test}: {reason}").unwrap();
+            None
+        }
+    }
+}
 
 /// Waits for a condition.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < DEADLINE, "{what} did not happen within {DEADLINE:?}");
@@ -38,11 +52,11 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A record as it lies on the memory stream.
 #[derive(Debug, Clone)]
-pub struct Lying {
-    pub place: Place,
-    pub timestamp_ms: i64,
-    pub key: Vec<u8>,
-    pub payload: Vec<u8>,
+pub(crate) struct Lying {
+    pub(crate) place: Place,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) key: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -55,17 +69,17 @@ struct Log {
 
 /// A stream in memory; clones share the log and its commits, each reads for itself.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryStream {
+pub(crate) struct MemoryStream {
     log: Arc<Mutex<Log>>,
     next: BTreeMap<(Topic, i32), i64>,
 }
 
 impl MemoryStream {
-    pub fn append(&self, topic: Topic, partition: i32, payload: Vec<u8>) -> i64 {
+    pub(crate) fn append(&self, topic: Topic, partition: i32, payload: Vec<u8>) -> i64 {
         self.append_at(topic, partition, BEGIN_MS, payload)
     }
 
-    pub fn append_at(&self, topic: Topic, partition: i32, timestamp_ms: i64, payload: Vec<u8>) -> i64 {
+    pub(crate) fn append_at(&self, topic: Topic, partition: i32, timestamp_ms: i64, payload: Vec<u8>) -> i64 {
         let mut log = self.log.lock().unwrap();
         let same = |lying: &&Lying| lying.place.topic == topic && lying.place.partition == partition;
         let offset = i64::try_from(log.records.iter().filter(same).count()).unwrap();
@@ -74,25 +88,25 @@ impl MemoryStream {
         offset
     }
 
-    pub fn committed(&self, topic: Topic, partition: i32) -> Option<i64> {
+    pub(crate) fn committed(&self, topic: Topic, partition: i32) -> Option<i64> {
         self.log.lock().unwrap().committed.get(&(topic, partition)).copied()
     }
 
     /// As if the process had died before its last commits.
-    pub fn forget_commits(&self) {
+    pub(crate) fn forget_commits(&self) {
         self.log.lock().unwrap().committed.clear();
     }
 
-    pub fn polls(&self) -> usize {
+    pub(crate) fn polls(&self) -> usize {
         self.log.lock().unwrap().polls
     }
 
-    pub fn opened(&self) -> Vec<Resume> {
+    pub(crate) fn opened(&self) -> Vec<Resume> {
         self.log.lock().unwrap().opened.clone()
     }
 
     /// Everything from the resume position on, in one batch.
-    pub fn batch_from(&mut self, resume: &Resume) -> Batch {
+    pub(crate) fn batch_from(&mut self, resume: &Resume) -> Batch {
         let mut batch = Batch::new();
         self.open(resume).unwrap();
         self.poll(&mut batch, usize::MAX, Duration::ZERO).unwrap();
@@ -137,7 +151,10 @@ impl Source for MemoryStream {
     }
 
     fn positions(&self) -> Vec<Place> {
-        self.next.iter().map(|((topic, partition), offset)| Place { topic: *topic, partition: *partition, offset: *offset }).collect()
+        self.next
+            .iter()
+            .map(|((topic, partition), offset)| Place { topic: *topic, partition: *partition, offset: *offset })
+            .collect()
     }
 
     fn ends(&self) -> Result<Vec<Place>, StreamError> {
@@ -164,10 +181,13 @@ impl Source for MemoryStream {
 
 /// Dead letters in memory.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryLetters(Arc<Mutex<Vec<(Place, Vec<u8>, Refusal)>>>);
+pub(crate) struct MemoryLetters(Arc<Mutex<Vec<Letter>>>);
+
+/// Where the record was, its bytes, and why it was refused.
+type Letter = (Place, Vec<u8>, Refusal);
 
 impl MemoryLetters {
-    pub fn all(&self) -> Vec<(Place, Vec<u8>, Refusal)> {
+    pub(crate) fn all(&self) -> Vec<Letter> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -184,7 +204,7 @@ impl DeadLetters for MemoryLetters {
 }
 
 /// A reading whose `seq` identifies it.
-pub fn reading(seq: i64) -> Reading<'static> {
+pub(crate) fn reading(seq: i64) -> Reading<'static> {
     Reading {
         asset_id: "press_1",
         asset_path: Some("plant/north/line_1"),
@@ -210,14 +230,14 @@ pub fn reading(seq: i64) -> Reading<'static> {
     }
 }
 
-pub fn payload(reading: &Reading<'_>) -> Vec<u8> {
+pub(crate) fn payload(reading: &Reading<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     telemetry::encode(&mut out, 1, reading);
     out
 }
 
 /// Puts readings `seqs` on `telemetry.clean`, over three partitions.
-pub fn publish(stream: &MemoryStream, seqs: std::ops::Range<i64>) {
+pub(crate) fn publish(stream: &MemoryStream, seqs: std::ops::Range<i64>) {
     for seq in seqs {
         let partition = i32::try_from(seq % 3).unwrap();
         stream.append(Topic::TelemetryClean, partition, payload(&reading(seq)));
@@ -225,7 +245,7 @@ pub fn publish(stream: &MemoryStream, seqs: std::ops::Range<i64>) {
 }
 
 /// Patience for tests: the shape of the real one, shorter.
-pub fn impatient() -> Patience {
+pub(crate) fn impatient() -> Patience {
     Patience {
         cooldown: Duration::from_millis(300),
         backoff: Duration::from_millis(5),
@@ -239,13 +259,13 @@ pub fn impatient() -> Patience {
 }
 
 /// A host on its thread.
-pub struct Running {
-    pub ctx: Context,
+pub(crate) struct Running {
+    pub(crate) ctx: Context,
     thread: Option<std::thread::JoinHandle<Result<(), Error>>>,
 }
 
 impl Running {
-    pub fn start<S: Sink + Send + 'static>(sink: S, stream: MemoryStream, letters: MemoryLetters) -> Self {
+    pub(crate) fn start<S: Sink + Send + 'static>(sink: S, stream: MemoryStream, letters: MemoryLetters) -> Self {
         let ctx = Context::new("sink_test", "gw-1");
         let around = Surroundings {
             sink_id: "test".to_owned(),
@@ -263,11 +283,11 @@ impl Running {
         Self { ctx, thread: Some(thread) }
     }
 
-    pub fn health(&self) -> serde_json::Value {
+    pub(crate) fn health(&self) -> serde_json::Value {
         self.ctx.board.to_json()
     }
 
-    pub fn stop(mut self) -> Result<(), Error> {
+    pub(crate) fn stop(mut self) -> Result<(), Error> {
         self.ctx.stop.cancel();
         self.thread.take().unwrap().join().unwrap()
     }
@@ -281,7 +301,7 @@ impl Drop for Running {
 
 impl Running {
     /// Waits for the host to end by itself.
-    pub fn stop_when_ended(mut self) -> Result<(), Error> {
+    pub(crate) fn stop_when_ended(mut self) -> Result<(), Error> {
         let thread = self.thread.take().unwrap();
         eventually("the end of the host", || thread.is_finished());
         thread.join().unwrap()

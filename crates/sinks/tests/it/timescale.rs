@@ -8,23 +8,12 @@ use sinks::sink::{Outcome, Refusal, Resume, Sink};
 use sinks::timescale::{TimescaleSink, config};
 use stream::Topic;
 use stream::message::{Event, aggregate};
-use testkit::postgres::{Postgres, available};
+use testkit::postgres::Postgres;
 
 use crate::conformance::{self, Bench};
-use crate::support::{BEGIN_MS, MemoryLetters, MemoryStream, Running, eventually, payload, publish, reading};
+use crate::support::{BEGIN_MS, MemoryLetters, MemoryStream, Running, eventually, payload, postgres, publish, reading};
 
 const TOPICS: [Topic; 1] = [Topic::TelemetryClean];
-
-/// A server, or `None` with the reason on the screen.
-fn server(test: &str) -> Option<Postgres> {
-    match available() {
-        Ok(_) => Some(Postgres::start().expect("the server starts")),
-        Err(reason) => {
-            println!("not run: {test}: {reason}");
-            None
-        }
-    }
-}
 
 struct Database {
     server: Postgres,
@@ -33,7 +22,7 @@ struct Database {
 
 impl Database {
     fn new(test: &str) -> Option<Self> {
-        Some(Self { server: server(test)?, batch_max_rows: 20_000 })
+        Some(Self { server: postgres(test)?, batch_max_rows: 20_000 })
     }
 
     fn psql(&self, sql: &str) -> String {
@@ -126,10 +115,7 @@ async fn values_arrive_as_they_are() {
         "SELECT to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US'), asset_id, parameter, unit, asset_path, \
          time_source, adapter_id, gateway_id, epoch FROM telemetry WHERE seq = 0",
     );
-    assert_eq!(
-        first,
-        "2026-01-29T10:00:00.000000|press_1|pressure|bar|plant/north/line_1|ACQUISITION|modbus_1|gw-1|3"
-    );
+    assert_eq!(first, "2026-01-29T10:00:00.000000|press_1|pressure|bar|plant/north/line_1|ACQUISITION|modbus_1|gw-1|3");
 }
 
 // REC-16, REC-17: the same key again, in one batch and in a later one; the later gateway time wins, whatever comes last.
@@ -138,7 +124,7 @@ async fn of_two_readings_with_one_key_the_later_wins() {
     let Some(database) = Database::new("of_two_readings_with_one_key_the_later_wins") else { return };
     let mut stream = MemoryStream::default();
     let mut sink = database.sink();
-    let mut put = |seq: i64, gateway_ms: i64, value: f64| {
+    let put = |seq: i64, gateway_ms: i64, value: f64| {
         let mut same = reading(seq);
         same.device_time = Timestamp::from_millis(BEGIN_MS);
         same.gateway_time = Timestamp::from_millis(BEGIN_MS + gateway_ms);
@@ -151,7 +137,7 @@ async fn of_two_readings_with_one_key_the_later_wins() {
     let taken = database.deliver(&mut sink, &mut stream, &TOPICS).await;
     assert!(matches!(taken, Outcome::Taken { .. }));
     assert_eq!(database.psql("SELECT value, seq FROM telemetry"), "3|1");
-    let mut put = |seq: i64, gateway_ms: i64, value: f64| {
+    let put = |seq: i64, gateway_ms: i64, value: f64| {
         let mut same = reading(seq);
         same.device_time = Timestamp::from_millis(BEGIN_MS);
         same.gateway_time = Timestamp::from_millis(BEGIN_MS + gateway_ms);
@@ -184,7 +170,7 @@ async fn rows_the_database_refuses_are_isolated() {
         match seq {
             0 | 1234 | 4999 => reading.value = Value::Float(1000.0),
             77 => reading.value_label = Some("nul \0 inside"),
-            78 => reading.device_time = Timestamp::from_micros(i64::MAX),
+            78 => reading.device_time = Timestamp::from_micros(i64::MIN),
             _ => {}
         }
         if [0, 77, 78, 1234, 4999].contains(&seq) {
@@ -200,7 +186,9 @@ async fn rows_the_database_refuses_are_isolated() {
     assert!(refusals[0].detail.contains("plausible") && refusals[0].detail.contains("23514"), "{}", refusals[0].detail);
     assert!(refusals[1].detail.contains("22021"), "{}", refusals[1].detail);
     assert_eq!(database.psql("SELECT count(*) FROM telemetry"), "0");
-    refusals.iter().for_each(|refusal| batch.exclude(refusal.index));
+    for refusal in &refusals {
+        batch.exclude(refusal.index);
+    }
     assert!(matches!(sink.write(&batch).await.unwrap(), Outcome::Taken { .. }));
     assert_eq!(database.psql("SELECT count(*) FROM telemetry"), "4995");
     assert_eq!(database.psql("SELECT next_offset FROM sf_sink_offsets WHERE next_offset IS NOT NULL"), "5000");
@@ -294,7 +282,9 @@ fn quality_event(seq: i64, quality: Quality) -> Vec<u8> {
 // R-02: a historian sees a lost signal as a row without value, not as a silent gap.
 #[tokio::test]
 async fn an_event_becomes_a_row_and_a_lost_point_one_among_the_readings() {
-    let Some(database) = Database::new("an_event_becomes_a_row_and_a_lost_point_one_among_the_readings") else { return };
+    let Some(database) = Database::new("an_event_becomes_a_row_and_a_lost_point_one_among_the_readings") else {
+        return;
+    };
     let topics = [Topic::TelemetryClean, Topic::EventsClean];
     let mut stream = MemoryStream::default();
     publish(&stream, 0..3);
@@ -302,7 +292,8 @@ async fn an_event_becomes_a_row_and_a_lost_point_one_among_the_readings() {
     stream.append(topics[1], 0, quality_event(11, Quality::Good));
     let mut sink = database.sink_for(&["telemetry.clean", "events.clean"]);
     database.deliver(&mut sink, &mut stream, &topics).await;
-    let events = "SELECT event_id, from_state, to_state, message, details->>'why', adapter_id FROM events ORDER BY time";
+    let events =
+        "SELECT event_id, from_state, to_state, message, details->>'why', adapter_id FROM events ORDER BY time";
     assert_eq!(
         database.psql(events),
         "e10|GOOD|BAD|unit 1 silent|no \"answer\"|modbus_1\ne11|GOOD|GOOD|unit 1 silent|no \"answer\"|modbus_1"
@@ -362,7 +353,8 @@ async fn a_killed_connection_is_retried_not_buried() {
     for round in 0..5 {
         publish(&stream, round * 100..(round + 1) * 100);
         eventually("rows", || database.seqs().len() == usize::try_from((round + 1) * 100).unwrap());
-        database.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'streamforge%'");
+        database
+            .psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'streamforge%'");
     }
     running.stop().unwrap();
     assert!(letters.all().is_empty());
