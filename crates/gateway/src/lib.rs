@@ -1,1 +1,345 @@
 //! The gateway runtime: supervisor, validator, aggregator, status page.
+//!
+//! Start order, each step only after the one before: lock the data folder, read the document, start the broker, create
+//! topics and register schemas, start adapters and sinks, start the modules. Stop order: modules, adapters, sinks, the
+//! broker last. The runtime never imports a broker, an adapter or a sink: it starts them and speaks Kafka or HTTP.
+
+pub mod children;
+pub mod console;
+pub mod desired;
+pub mod epochs;
+mod error;
+pub mod modules;
+pub mod rollup;
+pub mod secrets;
+pub mod supervisor;
+pub mod watch;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Catalog, Document, StreamMode};
+use daemon::admin::Admin;
+use daemon::{Backoff, Context, TaskSet, report};
+use kafka::client::{Settings, admin};
+use stream::{Schemas, Topic};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use children::{ChildPlan, Folders, StreamAddresses};
+use console::Console;
+use desired::Watcher;
+use epochs::Epochs;
+pub use error::Error;
+use modules::{LiveTable, ModuleContext, ModuleState};
+use supervisor::Supervisor;
+
+/// How long the broker may take to come up; a large log is recovered in far less.
+const BROKER_START_MAX: Duration = Duration::from_secs(60);
+/// How long the parts may take to stop before the process ends regardless.
+const STOP_MAX: Duration = Duration::from_secs(40);
+
+/// How a gateway is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The gateway document, JSON or YAML.
+    pub document: PathBuf,
+    /// Folder of the stream, caches, secrets and logs.
+    pub data: PathBuf,
+    /// Component types this binary knows.
+    pub catalog: Catalog,
+    /// Further children, for example the simulators of a demo plant.
+    pub extra_children: Vec<ChildPlan>,
+    /// The program children run.
+    pub program: PathBuf,
+}
+
+/// Tells the caller once that the status page answers, with its URL.
+pub type OnReady = Box<dyn FnOnce(SocketAddr) + Send>;
+
+/// Runs a gateway until the context's stop token is cancelled.
+pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<(), Error> {
+    let folders = Folders::new(&options.data);
+    let folder_error = |what, path: &Path| {
+        let path = path.display().to_string();
+        move |source| Error::Folder { what, path, source }
+    };
+    for folder in [folders.data.clone(), folders.run(), folders.config(), folders.state()] {
+        std::fs::create_dir_all(&folder).map_err(folder_error("a folder cannot be created", &folder))?;
+    }
+    let _lock = lock(&folders.data).await?;
+    let cache = folders.config().join("gateway.last-good");
+    let (loaded, rejected) = desired::load(&options.document, &cache, &options.catalog)?;
+    if rejected.is_none()
+        && let Ok(text) = std::fs::read_to_string(&options.document)
+    {
+        desired::remember(&cache, &text);
+    }
+    let stop = ctx.stop.clone();
+    let (document_sender, mut documents) = tokio::sync::watch::channel(loaded);
+    let (rejected_sender, rejected) = tokio::sync::watch::channel(rejected);
+    let stream_mode = with_ports(&documents.borrow_and_update().document.stream).map_err(Error::Port)?;
+
+    let epochs = Epochs::open(&folders.state(), ctx.clock.now().as_millis() / 1000).map_err(folder_error("start counters cannot be read", &folders.state()))?;
+    let (supervisor, handle) = Supervisor::new(options.program.clone(), folders.clone(), Arc::clone(&ctx.clock), epochs);
+    let (plan_sender, plans) = tokio::sync::watch::channel(Vec::new());
+    let mut tasks = TaskSet::new(CancellationToken::new());
+    let supervisor_stop = CancellationToken::new();
+    let live = Arc::new(LiveTable::default());
+    let validator_state = Arc::new(ModuleState::default());
+    let aggregator_state = Arc::new(ModuleState::default());
+    let topics = watch::Table::default();
+    let console = Console {
+        clock: Arc::clone(&ctx.clock),
+        live: Arc::clone(&live),
+        modules: vec![("validator", Arc::clone(&validator_state)), ("aggregator", Arc::clone(&aggregator_state))],
+        supervisor: handle,
+        topics: Arc::clone(&topics),
+        loaded: documents.clone(),
+        rejected,
+    };
+    let mut page_ctx = ctx.clone();
+    page_ctx.admin_listen = documents.borrow().document.console_listen;
+    let page = Admin::bind(&page_ctx, console.clone().routes()).await?;
+    let page_address = page.address();
+    let page_stop = CancellationToken::new();
+    let served_until = page_stop.clone();
+    tasks.spawn("status-page", |_| page.serve(served_until));
+
+    let broker = broker_plan(&documents.borrow().document, &stream_mode, &folders);
+    let broker_started = broker.is_some();
+    if broker_started {
+        remove_stale(&folders.stream().join("broker.addr"));
+    }
+    let mut first: Vec<ChildPlan> = options.extra_children.clone();
+    first.extend(broker.clone());
+    plan_sender.send_replace(first.clone());
+    let until = supervisor_stop.clone();
+    tasks.spawn("supervisor", |_| async move {
+        supervisor.run(plans, until).await;
+        Ok::<(), std::convert::Infallible>(())
+    });
+    on_ready(page_address);
+
+    let addresses = match &stream_mode {
+        StreamMode::External { bootstrap, registry_url } => {
+            StreamAddresses { bootstrap: bootstrap.clone(), registry_url: registry_url.clone() }
+        }
+        StreamMode::Embedded { listen, registry_listen } => {
+            wait_for_broker(&folders, &stop).await?;
+            StreamAddresses { bootstrap: listen.to_string(), registry_url: format!("http://{registry_listen}") }
+        }
+    };
+    let settings = Settings::new(&addresses.bootstrap, "sf-runtime");
+    let schemas = Arc::new(Schemas::new(&addresses.registry_url, Some(folders.config())));
+    prepare_stream(&settings, &schemas, &stop).await;
+
+    let gateway_id = documents.borrow().document.gateway_id.clone();
+    let replan = {
+        let folders = folders.clone();
+        move |document: &Document| {
+            let mut plans = first.clone();
+            plans.extend(children::components(document, &folders, &addresses));
+            plans
+        }
+    };
+    plan_sender.send_replace(replan(&documents.borrow_and_update().document));
+
+    let module_stop = CancellationToken::new();
+    let module_ctx = ModuleContext {
+        settings: settings.clone(),
+        schemas,
+        runtime: tokio::runtime::Handle::current(),
+        gateway_id,
+        clock: Arc::clone(&ctx.clock),
+        metrics: ctx.metrics.clone(),
+        stop: module_stop.clone(),
+        live,
+    };
+    let validator_documents = documents.clone();
+    let mut threads = vec![
+        module_thread("validator", &module_ctx, validator_state, move |ctx, state| {
+            let validation = validator_documents.borrow().document.validation.clone();
+            modules::run_validator(ctx, &validation, state).map_err(|error| report(&error))
+        })?,
+    ];
+    let aggregator_documents = documents.clone();
+    threads.push(module_thread("aggregator", &module_ctx, aggregator_state, move |ctx, state| {
+        let aggregation = aggregator_documents.borrow().document.aggregation.clone();
+        modules::run_aggregator(ctx, &aggregation, state).map_err(|error| report(&error))
+    })?);
+    threads.push(watch_thread(settings, topics, module_stop.clone())?);
+
+    let watcher = Watcher {
+        file: options.document.clone(),
+        cache,
+        catalog: options.catalog.clone(),
+        accepted: document_sender,
+        rejected: rejected_sender,
+    };
+    let watcher_stop = stop.clone();
+    tasks.spawn("document-watcher", |_| async move {
+        watcher.run(watcher_stop).await;
+        Ok::<(), std::convert::Infallible>(())
+    });
+    ctx.board.set_ready(true);
+    loop {
+        tokio::select! { // cancel-safe: a watch change and a sleep lose nothing when dropped
+            changed = documents.changed() => {
+                if changed.is_ok() {
+                    let plans = replan(&documents.borrow_and_update().document);
+                    plan_sender.send_replace(plans);
+                }
+            }
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = stop.cancelled() => break,
+        }
+        ctx.board.set(console.health(), console.reason());
+    }
+    ctx.board.set_ready(false);
+    tracing::info!("stopping: sources first, then sinks, the stream last");
+    module_stop.cancel();
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+    if tokio::time::timeout(STOP_MAX, joined).await.is_err() {
+        tracing::warn!("a module did not stop in time and is abandoned");
+    }
+    supervisor_stop.cancel();
+    let deadline = Instant::now() + STOP_MAX;
+    while let Ok(Some(name)) = tokio::time::timeout_at(deadline, tasks.next_ended()).await {
+        if name == "supervisor" {
+            break;
+        }
+    }
+    page_stop.cancel();
+    tasks.shutdown(Duration::from_secs(2)).await;
+    Ok(())
+}
+
+/// Holds the data folder for this process alone; waits a little for a predecessor that is about to go.
+async fn lock(data: &Path) -> Result<std::fs::File, Error> {
+    let path = data.join("gateway.lock");
+    let error = |source| Error::Folder { what: "the lock cannot be taken", path: path.display().to_string(), source };
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(error)?;
+    for _ in 0..50 {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Err(errno) => return Err(error(errno.into())),
+        }
+    }
+    Err(Error::Locked { path: data.display().to_string() })
+}
+
+/// Port 0 becomes a free port, chosen once, so that a restarted broker is found where it was.
+fn with_ports(mode: &StreamMode) -> std::io::Result<StreamMode> {
+    let settle = |address: SocketAddr| -> std::io::Result<SocketAddr> {
+        if address.port() == 0 { TcpListener::bind(address)?.local_addr() } else { Ok(address) }
+    };
+    Ok(match mode {
+        StreamMode::Embedded { listen, registry_listen } => {
+            StreamMode::Embedded { listen: settle(*listen)?, registry_listen: settle(*registry_listen)? }
+        }
+        external @ StreamMode::External { .. } => external.clone(),
+    })
+}
+
+fn broker_plan(document: &Document, mode: &StreamMode, folders: &Folders) -> Option<ChildPlan> {
+    let mut settled = document.clone();
+    settled.stream = mode.clone();
+    children::broker(&settled, folders)
+}
+
+fn remove_stale(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(file = %path.display(), error = %error, "a stale address file cannot be removed");
+    }
+}
+
+/// Waits until the broker has published its addresses.
+async fn wait_for_broker(folders: &Folders, stop: &CancellationToken) -> Result<(), Error> {
+    let file = folders.stream().join("broker.addr");
+    let deadline = Instant::now() + BROKER_START_MAX;
+    while !file.exists() {
+        if stop.is_cancelled() || Instant::now() >= deadline {
+            return Err(Error::Broker {
+                seconds: BROKER_START_MAX.as_secs(),
+                reason: if stop.is_cancelled() { "stopped while waiting".to_owned() } else { "it published no address".to_owned() },
+                logs: folders.logs().display().to_string(),
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Creates topics and registers schemas; tries until it works, since without them nothing can flow.
+async fn prepare_stream(settings: &Settings, schemas: &Schemas, stop: &CancellationToken) {
+    let plans: Vec<admin::TopicPlan> = Topic::ALL.iter().map(|topic| topic.plan()).collect();
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), 20, 1);
+    while !stop.is_cancelled() {
+        match admin::create_topics(settings, &plans).await {
+            Ok(created) => {
+                if !created.is_empty() {
+                    tracing::info!(topics = created.len(), "topics created");
+                }
+                break;
+            }
+            Err(error) => tracing::warn!(error = %report(&error), "topics cannot be created yet"),
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+    for topic in Topic::ALL {
+        if let Err(error) = schemas.id_for(topic).await {
+            tracing::warn!(subject = topic.subject(), error = %report(&error), "schema cannot be registered yet");
+        }
+    }
+}
+
+/// Runs a module on a thread of its own, again after every error, with backoff.
+fn module_thread(
+    name: &'static str,
+    ctx: &ModuleContext,
+    state: Arc<ModuleState>,
+    run: impl Fn(&ModuleContext, &ModuleState) -> Result<(), String> + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>, Error> {
+    let ctx = ctx.clone();
+    let body = move || {
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), 20, 3);
+        while !ctx.stop.is_cancelled() {
+            let began = Instant::now();
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&ctx, &state)));
+            let reason = match ended {
+                Ok(Ok(())) => break,
+                Ok(Err(reason)) => reason,
+                Err(_) => "it panicked; its log names the place".to_owned(),
+            };
+            if began.elapsed() > Duration::from_secs(30) {
+                backoff.reset();
+            }
+            let delay = backoff.next_delay();
+            tracing::error!(module = name, reason, retry_in_ms = delay.as_millis(), "module stopped, starting it again");
+            state.set_error(&reason);
+            let until = Instant::now() + delay;
+            while Instant::now() < until && !ctx.stop.is_cancelled() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| Error::Thread { name, source })
+}
+
+fn watch_thread(settings: Settings, table: watch::Table, stop: CancellationToken) -> Result<std::thread::JoinHandle<()>, Error> {
+    let body = move || {
+        while !stop.is_cancelled() {
+            if let Err(error) = watch::run(&settings, &table, &stop) {
+                tracing::debug!(error = %report(&error), "the stream's figures cannot be read");
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    };
+    std::thread::Builder::new().name("stream-watch".to_owned()).spawn(body).map_err(|source| Error::Thread { name: "stream-watch", source })
+}

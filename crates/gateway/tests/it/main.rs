@@ -1,0 +1,3 @@
+//! The gateway's parts against the embedded broker, in one process.
+
+mod modules;

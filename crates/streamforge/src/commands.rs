@@ -1,0 +1,141 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// StreamForge: an industrial data gateway. Reads machines, keeps every value in a durable local stream, validates,
+/// aggregates, and delivers with nothing lost.
+#[derive(Debug, Parser)]
+#[command(name = "streamforge", version)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything on this machine: the stream, the gateway, a status page; --demo adds a demo plant
+    Up(Up),
+    /// Run a gateway from its document
+    Gateway(Gateway),
+    /// Run the embedded stream alone: Kafka protocol and schema registry
+    Broker(broker::Options),
+    /// Run one adapter; its settings are read from ADAPTER_CONFIG
+    Adapter(adapters::Options),
+    /// Run one sink; its settings are read from SINK_CONFIG
+    Sink(sinks::Options),
+    /// Simulate devices
+    #[command(subcommand)]
+    Sim(Sim),
+    /// Check a gateway document and print every problem in it
+    Check(Check),
+    /// Read one address of a device and show all ways to decode it
+    Probe(Probe),
+    /// Look at the stream and administer a gateway
+    #[command(subcommand)]
+    Ctl(Ctl),
+    /// Print the component types of this binary with the schemas of their settings, as JSON
+    Catalog,
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Add a demo plant: a press, a boiler and a pump with a misbehaving sensor
+    #[arg(long)]
+    pub demo: bool,
+    /// Folder for everything this gateway keeps
+    #[arg(long, env = "SF_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Gateway document; the one in the data folder when absent
+    #[arg(long, conflicts_with = "demo")]
+    pub config: Option<PathBuf>,
+    /// Address of the status page (demo)
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub console: String,
+    /// Address of the Kafka protocol (demo)
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    pub kafka: String,
+    /// Address of the schema registry (demo)
+    #[arg(long, default_value = "127.0.0.1:8081")]
+    pub registry: String,
+    /// Print all log lines, not only warnings
+    #[arg(long, short)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Gateway {
+    /// Gateway document, JSON or YAML
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Folder for everything this gateway keeps
+    #[arg(long, env = "SF_DATA_DIR")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Sim {
+    /// Modbus TCP devices: a press (unit 1), a boiler (unit 2), a pump with a misbehaving sensor (unit 3)
+    Modbus(testkit::sim::Options),
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Gateway document, JSON or YAML
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// modbus://HOST[:PORT]/UNIT?address=40001[&type=float32][&timeout_ms=1000]
+    pub url: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Ctl {
+    /// Print the records of a topic, decoded, as they arrive
+    Tail(Tail),
+    /// List topics with their records and sizes
+    Topics(Stream),
+    /// Store a secret for the components of a gateway
+    #[command(subcommand)]
+    Secret(Secret),
+}
+
+/// Where the stream is.
+#[derive(Debug, Args)]
+pub struct Stream {
+    /// Kafka bootstrap address
+    #[arg(long, short, default_value = "127.0.0.1:9092", env = "SF_BOOTSTRAP")]
+    pub bootstrap: String,
+    /// Schema registry
+    #[arg(long, default_value = "http://127.0.0.1:8081", env = "SF_SCHEMA_REGISTRY")]
+    pub registry: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// Topic, for example telemetry.clean
+    pub topic: String,
+    /// Begin at the oldest record instead of the newest
+    #[arg(long)]
+    pub from_beginning: bool,
+    /// Stop after this many records
+    #[arg(long, short = 'n')]
+    pub count: Option<usize>,
+    #[command(flatten)]
+    pub stream: Stream,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Secret {
+    /// Store a secret; the value is read from standard input
+    Set {
+        /// 1 to 64 characters of a-z, 0-9, - and _
+        name: String,
+        /// Data folder of the gateway
+        #[arg(long, env = "SF_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,104 @@
+//! One function per role: context, runtime, exit code.
+
+use std::error::Error;
+use std::future::Future;
+use std::time::Duration;
+
+use daemon::admin::Admin;
+use daemon::{Context, TaskSet};
+use model::Health;
+use tokio_util::sync::CancellationToken;
+
+use crate::commands::{Command, Ctl, Sim};
+use crate::exit::{BAD_CONFIG, BUG, Failure, TRY_AGAIN};
+use crate::{check, context, ctl, up};
+
+/// Runs the command to its end.
+pub fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(options) => up::up(options),
+        Command::Gateway(options) => up::gateway(&options),
+        Command::Broker(options) => {
+            let ctx = context::component("broker")?;
+            // two workers: one may wait for the disk while the other serves
+            block_on(2, ctx.clone(), broker::run(options, ctx), TRY_AGAIN)
+        }
+        Command::Adapter(options) => {
+            let ctx = context::component(&context::component_name("ADAPTER_CONFIG", "adapter_id"))?;
+            block_on(1, ctx.clone(), adapters::run(options, ctx), BAD_CONFIG)
+        }
+        Command::Sink(options) => {
+            let ctx = context::component(&context::component_name("SINK_CONFIG", "sink_id"))?;
+            block_on(1, ctx.clone(), sinks::run(options, ctx), BAD_CONFIG)
+        }
+        Command::Sim(Sim::Modbus(options)) => {
+            let ctx = context::component("sim")?;
+            block_on(1, ctx.clone(), simulate(options, ctx), TRY_AGAIN)
+        }
+        Command::Check(options) => check::check(&options.file),
+        Command::Probe(options) => {
+            let runtime = runtime(1)?;
+            runtime.block_on(ctl::probe(&options.url))
+        }
+        Command::Ctl(Ctl::Tail(options)) => {
+            let runtime = runtime(1)?;
+            ctl::tail(&options, runtime.handle())
+        }
+        Command::Ctl(Ctl::Topics(options)) => ctl::topics(&options),
+        Command::Ctl(Ctl::Secret(options)) => ctl::secret(options),
+        Command::Catalog => check::catalog_json(),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SimError {
+    #[error(transparent)]
+    Admin(#[from] daemon::admin::Error),
+    #[error("the simulated devices cannot be served")]
+    Devices(#[source] testkit::sim::modbus::Error),
+}
+
+/// The simulators with health and metrics like every other process.
+async fn simulate(options: testkit::sim::Options, ctx: Context) -> Result<(), SimError> {
+    let admin = Admin::bind(&ctx, axum::Router::new()).await?;
+    let mut tasks = TaskSet::new(CancellationToken::new());
+    tasks.spawn("admin", |stop| admin.serve(stop));
+    ctx.board.set(Health::Healthy, "devices answer");
+    ctx.board.set_ready(true);
+    let result = testkit::sim::run(options, ctx.stop.clone()).await;
+    tasks.shutdown(Duration::from_secs(1)).await;
+    result.map_err(SimError::Devices)
+}
+
+/// A tokio runtime with that many workers.
+pub fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers);
+    builder.enable_all().thread_stack_size(1024 * 1024).build().map_err(|error| Failure::from_error(BUG, &error))
+}
+
+/// Runs a role until it ends or a signal stops it.
+pub fn block_on<E: Error + 'static>(
+    workers: usize,
+    ctx: Context,
+    role: impl Future<Output = Result<(), E>>,
+    code: u8,
+) -> Result<(), Failure> {
+    let runtime = runtime(workers)?;
+    let result = runtime.block_on(async {
+        let signals = context::watch_signals(ctx.clone());
+        tokio::select! { // the role is never dropped before it ended: the signals arm only ends with the process
+            result = role => result.map_err(|error| Failure::from_error(code, &error)),
+            error = signals => match error {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Failure::from_error(BUG, &error)),
+            },
+        }
+    });
+    // blocking work that does not end must not keep the process
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    if let Err(failure) = &result {
+        tracing::error!(error = %failure.message, "stopped by an error");
+    }
+    result
+}
