@@ -1,0 +1,157 @@
+//! Points per second of the validator's core against a bare loop, in one run (benchmark B9).
+//!
+//! `cargo run --release -p pipeline --example validator_ratio [-- SLICES]`. The bare loop compares each value with limits
+//! and with the last value of its series, by index; the core is handed decoded readings by name, with duplicate, range,
+//! rate and gap checks on. Slices alternate; the figures are medians and their ratio, at 10,000 and 1,000,000 series.
+
+use std::hint::black_box;
+use std::io::Write;
+use std::time::Duration;
+
+use config::rules::{Limits, RateLimits, Rule, Validation};
+use model::{Classification, Quality, Reading, TextList, TextMap, Timestamp, Value, ValueType};
+use pipeline::validate::{Validator, Verdict};
+
+const PARTITIONS: usize = 12;
+const POINTS_PER_SLICE: usize = 200_000;
+/// 2026-01-29T10:00:00Z
+const T0: i64 = 1_769_680_800_000_000;
+
+struct Series {
+    asset: String,
+    parameter: String,
+    partition: usize,
+    value: f64,
+    time: i64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Bare {
+    last: f64,
+    time: i64,
+    bad: u32,
+}
+
+fn main() -> std::io::Result<()> {
+    let slices = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(21);
+    let mut out = std::io::stdout().lock();
+    for series in [10_000, 1_000_000] {
+        let (core, bare) = measure(series, slices);
+        let ratio = core / bare;
+        writeln!(out, "{series} series: validator {core:.0} points/s, bare loop {bare:.0} points/s, ratio {ratio:.3}")?;
+    }
+    Ok(())
+}
+
+/// Median points per second of the core and of the bare loop.
+fn measure(count: usize, slices: usize) -> (f64, f64) {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random >> 33).unwrap_or(0)
+    };
+    let mut series: Vec<Series> = (0..count)
+        .map(|i| Series {
+            asset: format!("line_{}_machine_{}", i / 1000, i / 10 % 100),
+            parameter: format!("parameter_{}", i % 10),
+            partition: i / 10 % PARTITIONS,
+            value: 50.0,
+            time: T0,
+        })
+        .collect();
+    let mut validator = Validator::new(&rules(), PARTITIONS, count);
+    let mut bare = vec![Bare { time: T0, last: 50.0, bad: 0 }; count];
+    for one in &series {
+        validator.judge(one.partition, &reading(one));
+    }
+    let (mut of_core, mut of_bare) = (Vec::new(), Vec::new());
+    for slice in 0..slices * 2 {
+        let order: Vec<usize> = (0..POINTS_PER_SLICE).map(|_| next() % count).collect();
+        if slice % 2 == 0 {
+            let mut forwarded = 0_usize;
+            let elapsed = timed(|| {
+                for i in &order {
+                    let one = &mut series[*i];
+                    one.time += 1_000_000;
+                    one.value = if one.value > 51.0 { 49.0 } else { one.value + 0.25 };
+                    let judged = validator.judge(one.partition, &reading(one));
+                    forwarded += usize::from(judged.verdict == Verdict::Forward);
+                }
+            });
+            black_box(forwarded);
+            of_core.push(per_second(elapsed));
+        } else {
+            let elapsed = timed(|| {
+                for i in &order {
+                    let point = &mut bare[*i];
+                    let (time, value) =
+                        (point.time + 1_000_000, if point.last > 51.0 { 49.0 } else { point.last + 0.25 });
+                    let wrong = value > 100.0 || (value - point.last).abs() > 5.0 || time - point.time > 2_000_000;
+                    point.bad += u32::from(wrong);
+                    (point.last, point.time) = (value, time);
+                }
+            });
+            black_box(&bare);
+            of_bare.push(per_second(elapsed));
+        }
+    }
+    (median(of_core), median(of_bare))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement needs the machine's clock")]
+fn timed(work: impl FnOnce()) -> Duration {
+    let began = std::time::Instant::now();
+    work();
+    began.elapsed()
+}
+
+fn per_second(elapsed: Duration) -> f64 {
+    f64::from(u32::try_from(POINTS_PER_SLICE).unwrap_or(u32::MAX)) / elapsed.as_secs_f64()
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+fn rules() -> Validation {
+    Validation {
+        rules: vec![Rule {
+            id: "all".to_owned(),
+            asset: "*".to_owned(),
+            parameter: "*".to_owned(),
+            range: Some(Limits { hard_hi: Some(100.0), soft_hi: Some(90.0), hard_lo: Some(0.0), soft_lo: None }),
+            rate: Some(RateLimits { soft_per_s: Some(4.0), hard_per_s: Some(5.0) }),
+            expected_interval_ms: Some(1000),
+        }],
+    }
+}
+
+fn reading(series: &Series) -> Reading<'_> {
+    let time = Timestamp::from_micros(series.time);
+    Reading {
+        asset_id: &series.asset,
+        asset_path: None,
+        parameter: &series.parameter,
+        value: Value::Float(series.value),
+        value_type: ValueType::Float,
+        value_label: None,
+        unit: None,
+        quality: Quality::Good,
+        quality_reason: None,
+        reasons: TextList::default(),
+        classification: Classification::Telemetry,
+        device_time: time,
+        gateway_time: time,
+        time_source: model::time_source::ACQUISITION,
+        clock_state: "SYNCED",
+        clock_skew_ms: None,
+        epoch: 1,
+        seq: 0,
+        flags: TextList::default(),
+        metadata: TextMap::default(),
+        tags: TextMap::default(),
+    }
+}
