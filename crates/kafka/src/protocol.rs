@@ -65,9 +65,13 @@ pub fn decode_header(frame: &mut Bytes) -> Result<RequestHeader, Error> {
 }
 
 /// Decodes the body of a request after walking over it.
+///
+/// Bytes behind the last field are tolerated, as Kafka does: librdkafka 2.12 leaves three behind when it asks for the
+/// metadata of all topics. A walk that ended elsewhere than the codec has not protected it, and refuses the request.
 pub fn decode_request<R: Request>(body: &mut Bytes, version: i16) -> Result<R, Error> {
-    check_request(R::KEY, version, body)?;
-    R::decode(body, version).map_err(|error| Error::Decode { reason: error.to_string() })
+    let left = check_request(R::KEY, version, body)?;
+    let request = R::decode(body, version).map_err(|error| Error::Decode { reason: error.to_string() })?;
+    if body.len() == left { Ok(request) } else { Err(Error::Malformed { what: "its outline is not known here" }) }
 }
 
 /// Walks over the body of a request; returns the bytes that follow its last field.
@@ -221,11 +225,25 @@ mod tests {
             };
             walks(version, &request);
         }
+        for version in 0..=1 {
+            use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+            let config = AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("-1")));
+            let resource = AlterConfigsResource::default().with_resource_name(text("a")).with_configs(vec![config]);
+            walks(version, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource.clone(), resource]));
+        }
         for version in 2..=7 {
             let config = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("-1")));
             let topic = CreatableTopic::default().with_name(TopicName(text("a"))).with_configs(vec![config]);
             walks(version, &CreateTopicsRequest::default().with_topics(vec![topic]));
         }
+    }
+
+    #[test]
+    fn bytes_behind_the_last_field_are_tolerated() {
+        // as librdkafka 2.12 asks for all topics in version 13
+        let mut body = Bytes::from_static(&[0; 7]);
+        assert_eq!(decode_request::<MetadataRequest>(&mut body, 13).unwrap().topics, None);
+        assert_eq!(body.len(), 3);
     }
 
     // STR-13, dependencies trap 14: eight bytes may ask for gigabytes

@@ -104,13 +104,17 @@ impl Registry {
             if !messages.is_empty() {
                 return Err(ApiError::incompatible(&messages));
             }
-            let id = state.id_of(&parsed.canonical, &submitted.references).unwrap_or_else(|| state.next_id());
+            let known = state.id_of(&parsed.canonical, &submitted.references);
+            // one id has one text: that of whoever came first
+            let stored = known.and_then(|id| state.schema(id).ok());
+            let schema = stored.map_or(parsed.text, |stored| stored.text.clone());
+            let id = known.unwrap_or_else(|| state.next_id());
             Ok(Ok(SchemaValue {
                 subject: subject.to_owned(),
                 version: state.next_version(subject),
                 id,
                 references: submitted.references.clone(),
-                schema: parsed.text,
+                schema,
                 deleted: false,
                 schema_type: None,
             }))

@@ -45,12 +45,14 @@ async fn offsets_are_found_by_time() {
     let producer = broker.producer(&[]);
     for index in 0..50_i64 {
         let payload = index.to_string();
-        let record: FutureRecord<'_, str, str> =
-            FutureRecord::to("times").partition(0).payload(payload.as_str()).timestamp(1_700_000_000_000 + index * 1_000);
+        let record: FutureRecord<'_, str, str> = FutureRecord::to("times")
+            .partition(0)
+            .payload(payload.as_str())
+            .timestamp(1_700_000_000_000 + index * 1_000);
         producer.send(record, PATIENCE).await.unwrap();
     }
     let consumer = broker.consumer(&[]);
-    let mut find = |time: i64| {
+    let find = |time: i64| {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset("times", 0, Offset::Offset(time)).unwrap();
         consumer.offsets_for_times(list, PATIENCE).unwrap().elements()[0].offset()

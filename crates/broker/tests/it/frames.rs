@@ -137,6 +137,7 @@ async fn every_listed_version_answers() {
         for version in min..=max {
             let Some((flexible, body)) = bodies::request(key, version) else { panic!("no request for API {key}") };
             let mut stream = connect(&broker).await;
+            println!("API {key} version {version}"); // shown when an answer does not come
             stream.write_all(&frame(key, version, 42, flexible, &body)).await.unwrap();
             let bytes = answer(&mut stream).await;
             assert_eq!(bytes[..4], 42_i32.to_be_bytes(), "API {key} version {version}");
@@ -149,7 +150,7 @@ async fn every_listed_version_answers() {
 mod bodies {
     use bytes::{Bytes, BytesMut};
     use kafka_protocol::messages::*;
-    use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+    use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes};
 
     fn text(text: &'static str) -> StrBytes {
         StrBytes::from_static_str(text)

@@ -12,11 +12,16 @@ use crate::support::{PATIENCE, TestBroker, produce, take};
 const FAST: [(&str, &str); 3] =
     [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "200"), ("auto.offset.reset", "earliest")];
 
-fn member(broker: &TestBroker, group: &str, topic: &str, extra: &[(&str, &str)]) -> BaseConsumer {
+/// A consumer of a group that has not asked to join yet.
+fn idle(broker: &TestBroker, group: &str, extra: &[(&str, &str)]) -> BaseConsumer {
     let mut settings = vec![("group.id", group)];
     settings.extend(FAST);
     settings.extend(extra);
-    let consumer = broker.consumer(&settings);
+    broker.consumer(&settings)
+}
+
+fn member(broker: &TestBroker, group: &str, topic: &str, extra: &[(&str, &str)]) -> BaseConsumer {
+    let consumer = idle(broker, group, extra);
     consumer.subscribe(&[topic]).unwrap();
     consumer
 }
@@ -48,9 +53,10 @@ async fn two_members_share_and_the_rest_inherits() {
         broker.create_topic("shared", 6, &[]).await;
         let extra = [("partition.assignment.strategy", strategy)];
         let first = member(&broker, "sinks", "shared", &extra);
-        let second = member(&broker, "sinks", "shared", &extra);
+        let second = idle(&broker, "sinks", &extra);
         tokio::task::spawn_blocking(move || {
             settle(&[&first], |shares| shares[0].len() == 6);
+            second.subscribe(&["shared"]).unwrap();
             settle(&[&first, &second], |shares| {
                 shares[0].len() == 3 && shares[1].len() == 3 && shares[0].is_disjoint(&shares[1])
             });

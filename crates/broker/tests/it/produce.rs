@@ -40,7 +40,8 @@ async fn all_compressions_of_librdkafka_pass_through() {
                 let producer = producer.clone();
                 let topic = topic.clone();
                 async move {
-                    let record: FutureRecord<'_, str, str> = FutureRecord::to(topic.as_str()).partition(0).payload(payload.as_str());
+                    let record: FutureRecord<'_, str, str> =
+                        FutureRecord::to(topic.as_str()).partition(0).payload(payload.as_str());
                     producer.send(record, PATIENCE).await.unwrap();
                 }
             })

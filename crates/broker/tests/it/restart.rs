@@ -28,7 +28,8 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_restarts_in_the_middle() {
             let mut number = 0;
             while !stop.load(Ordering::SeqCst) {
                 let payload = number.to_string();
-                let record: FutureRecord<'_, str, str> = FutureRecord::to("through").partition(0).payload(payload.as_str());
+                let record: FutureRecord<'_, str, str> =
+                    FutureRecord::to("through").partition(0).payload(payload.as_str());
                 producer.send(record, PATIENCE).await.unwrap();
                 acknowledged.lock().unwrap().push(payload);
                 number += 1;
@@ -73,7 +74,7 @@ async fn topics_settings_and_ids_survive_and_deleted_topics_stay_away() {
     assert_eq!(names, BTreeSet::from(["__consumer_offsets", "_schemas", "stays"]));
     let described =
         broker.admin().describe_configs(&[ResourceSpecifier::Topic("stays")], &AdminOptions::new()).await.unwrap();
-    let entry = described[0].as_ref().unwrap().entry_map()["retention.ms"].clone();
+    let entry = described[0].as_ref().unwrap().entry_map()["retention.ms"];
     assert_eq!((entry.value.as_deref(), &entry.source), (Some("86400000"), &ConfigSource::DynamicTopic));
     assert!(std::fs::read_dir(broker.dir().join("trash")).unwrap().next().is_none(), "deleted files are gone");
     assert_eq!(produce(&broker.producer(&[]), "stays", 2, "y").await, 1);

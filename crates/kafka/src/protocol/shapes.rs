@@ -318,8 +318,12 @@ const CREATE_PARTITIONS_REQUEST: Shape = Shape {
     tags: &[],
 };
 const DELETE_GROUPS_REQUEST: Shape = Shape { flexible_since: 2, fields: &[always(TextArray)], tags: &[] };
+const AMENDED_CONFIG: Shape =
+    Shape { flexible_since: 1, fields: &[always(Text), always(Fixed(1)), always(Text)], tags: &[] };
+const AMENDED_RESOURCE: Shape =
+    Shape { flexible_since: 1, fields: &[always(Fixed(1)), always(Text), always(Array(&AMENDED_CONFIG))], tags: &[] };
 const INCREMENTAL_ALTER_CONFIGS_REQUEST: Shape =
-    Shape { flexible_since: 1, fields: &[always(Array(&ALTER_CONFIGS_RESOURCE)), always(Fixed(1))], tags: &[] };
+    Shape { flexible_since: 1, fields: &[always(Array(&AMENDED_RESOURCE)), always(Fixed(1))], tags: &[] };
 const OFFSET_DELETE_REQUEST_PARTITION: Shape = Shape { flexible_since: NEVER, fields: &[always(Fixed(4))], tags: &[] };
 const OFFSET_DELETE_REQUEST_TOPIC: Shape = Shape {
     flexible_since: NEVER,
