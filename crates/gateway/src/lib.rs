@@ -17,7 +17,7 @@ pub mod watch;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use config::{Catalog, Document, StreamMode};
@@ -82,8 +82,10 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     let (rejected_sender, rejected) = tokio::sync::watch::channel(rejected);
     let stream_mode = with_ports(&documents.borrow_and_update().document.stream).map_err(Error::Port)?;
 
-    let epochs = Epochs::open(&folders.state(), ctx.clock.now().as_millis() / 1000).map_err(folder_error("start counters cannot be read", &folders.state()))?;
-    let (supervisor, handle) = Supervisor::new(options.program.clone(), folders.clone(), Arc::clone(&ctx.clock), epochs);
+    let epochs = Epochs::open(&folders.state(), ctx.clock.now().as_millis() / 1000)
+        .map_err(folder_error("start counters cannot be read", &folders.state()))?;
+    let (supervisor, handle) =
+        Supervisor::new(options.program.clone(), folders.clone(), Arc::clone(&ctx.clock), epochs);
     let (plan_sender, plans) = tokio::sync::watch::channel(Vec::new());
     let mut tasks = TaskSet::new(CancellationToken::new());
     let supervisor_stop = CancellationToken::new();
@@ -158,18 +160,25 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         stop: module_stop.clone(),
         live,
     };
+    let validator_restart = Restart::default();
+    let aggregator_restart = Restart::default();
     let validator_documents = documents.clone();
-    let mut threads = vec![
-        module_thread("validator", &module_ctx, validator_state, move |ctx, state| {
+    let mut threads =
+        vec![module_thread("validator", &module_ctx, validator_state, &validator_restart, move |ctx, state| {
             let validation = validator_documents.borrow().document.validation.clone();
             modules::run_validator(ctx, &validation, state).map_err(|error| report(&error))
-        })?,
-    ];
+        })?];
     let aggregator_documents = documents.clone();
-    threads.push(module_thread("aggregator", &module_ctx, aggregator_state, move |ctx, state| {
-        let aggregation = aggregator_documents.borrow().document.aggregation.clone();
-        modules::run_aggregator(ctx, &aggregation, state).map_err(|error| report(&error))
-    })?);
+    threads.push(module_thread(
+        "aggregator",
+        &module_ctx,
+        aggregator_state,
+        &aggregator_restart,
+        move |ctx, state| {
+            let aggregation = aggregator_documents.borrow().document.aggregation.clone();
+            modules::run_aggregator(ctx, &aggregation, state).map_err(|error| report(&error))
+        },
+    )?);
     threads.push(watch_thread(settings, topics, module_stop.clone())?);
 
     let watcher = Watcher {
@@ -185,12 +194,24 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         Ok::<(), std::convert::Infallible>(())
     });
     ctx.board.set_ready(true);
+    let mut running = documents.borrow().document.clone();
     loop {
         tokio::select! { // cancel-safe: a watch change and a sleep lose nothing when dropped
             changed = documents.changed() => {
                 if changed.is_ok() {
-                    let plans = replan(&documents.borrow_and_update().document);
-                    plan_sender.send_replace(plans);
+                    let wanted = documents.borrow_and_update().document.clone();
+                    plan_sender.send_replace(replan(&wanted));
+                    // a module takes its rules at its start and resumes where it was
+                    if wanted.validation != running.validation {
+                        validator_restart.ask();
+                    }
+                    if wanted.aggregation != running.aggregation {
+                        aggregator_restart.ask();
+                    }
+                    if wanted.stream != running.stream || wanted.console_listen != running.console_listen {
+                        tracing::warn!("changed addresses of stream or console take effect at the next start of the gateway");
+                    }
+                    running = wanted;
                 }
             }
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -267,7 +288,11 @@ async fn wait_for_broker(folders: &Folders, stop: &CancellationToken) -> Result<
         if stop.is_cancelled() || Instant::now() >= deadline {
             return Err(Error::Broker {
                 seconds: BROKER_START_MAX.as_secs(),
-                reason: if stop.is_cancelled() { "stopped while waiting".to_owned() } else { "it published no address".to_owned() },
+                reason: if stop.is_cancelled() {
+                    "stopped while waiting".to_owned()
+                } else {
+                    "it published no address".to_owned()
+                },
                 logs: folders.logs().display().to_string(),
             });
         }
@@ -299,21 +324,42 @@ async fn prepare_stream(settings: &Settings, schemas: &Schemas, stop: &Cancellat
     }
 }
 
-/// Runs a module on a thread of its own, again after every error, with backoff.
+/// Ends the current run of a module, so that the next one begins with the newest settings.
+#[derive(Debug, Clone, Default)]
+struct Restart(Arc<Mutex<CancellationToken>>);
+
+impl Restart {
+    fn ask(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    }
+
+    /// A token for a new run.
+    fn arm(&self, parent: &CancellationToken) -> CancellationToken {
+        let token = parent.child_token();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = token.clone();
+        token
+    }
+}
+
+/// Runs a module on a thread of its own: again with new settings when asked, and after every error, with backoff.
 fn module_thread(
     name: &'static str,
     ctx: &ModuleContext,
     state: Arc<ModuleState>,
+    restart: &Restart,
     run: impl Fn(&ModuleContext, &ModuleState) -> Result<(), String> + Send + 'static,
 ) -> Result<std::thread::JoinHandle<()>, Error> {
-    let ctx = ctx.clone();
+    let mut ctx = ctx.clone();
+    let stop = ctx.stop.clone();
+    let restart = restart.clone();
     let body = move || {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), 20, 3);
-        while !ctx.stop.is_cancelled() {
+        while !stop.is_cancelled() {
+            ctx.stop = restart.arm(&stop);
             let began = Instant::now();
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&ctx, &state)));
             let reason = match ended {
-                Ok(Ok(())) => break,
+                Ok(Ok(())) => continue, // stopped, or asked to begin again
                 Ok(Err(reason)) => reason,
                 Err(_) => "it panicked; its log names the place".to_owned(),
             };
@@ -321,10 +367,15 @@ fn module_thread(
                 backoff.reset();
             }
             let delay = backoff.next_delay();
-            tracing::error!(module = name, reason, retry_in_ms = delay.as_millis(), "module stopped, starting it again");
+            tracing::error!(
+                module = name,
+                reason,
+                retry_in_ms = delay.as_millis(),
+                "module stopped, starting it again"
+            );
             state.set_error(&reason);
             let until = Instant::now() + delay;
-            while Instant::now() < until && !ctx.stop.is_cancelled() {
+            while Instant::now() < until && !stop.is_cancelled() {
                 std::thread::sleep(Duration::from_millis(20));
             }
         }
@@ -332,7 +383,11 @@ fn module_thread(
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| Error::Thread { name, source })
 }
 
-fn watch_thread(settings: Settings, table: watch::Table, stop: CancellationToken) -> Result<std::thread::JoinHandle<()>, Error> {
+fn watch_thread(
+    settings: Settings,
+    table: watch::Table,
+    stop: CancellationToken,
+) -> Result<std::thread::JoinHandle<()>, Error> {
     let body = move || {
         while !stop.is_cancelled() {
             if let Err(error) = watch::run(&settings, &table, &stop) {
@@ -341,5 +396,8 @@ fn watch_thread(settings: Settings, table: watch::Table, stop: CancellationToken
             }
         }
     };
-    std::thread::Builder::new().name("stream-watch".to_owned()).spawn(body).map_err(|source| Error::Thread { name: "stream-watch", source })
+    std::thread::Builder::new()
+        .name("stream-watch".to_owned())
+        .spawn(body)
+        .map_err(|source| Error::Thread { name: "stream-watch", source })
 }

@@ -9,12 +9,12 @@ use crate::exit::{BAD_CONFIG, Failure, USAGE};
 use crate::say;
 
 /// All component types of this binary.
-pub fn catalog() -> Catalog {
+pub(crate) fn catalog() -> Catalog {
     Catalog::new(adapters::catalog::specs().into_iter().chain(sinks::catalog::SPECS))
 }
 
 /// Prints every problem of a document, or what it would run.
-pub fn check(file: &Path) -> Result<(), Failure> {
+pub(crate) fn check(file: &Path) -> Result<(), Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::new(USAGE, format!("{} cannot be read: {error}", file.display())))?;
     match config::parse(&text, &catalog()) {
@@ -41,7 +41,7 @@ pub fn check(file: &Path) -> Result<(), Failure> {
 }
 
 /// Prints the catalog as JSON.
-pub fn catalog_json() -> Result<(), Failure> {
+pub(crate) fn catalog_json() -> Result<(), Failure> {
     let catalog = catalog();
     let entry = |spec: &config::Spec| json!({ "kind": spec.kind.as_str(), "type": spec.type_name, "summary": spec.summary, "schema": (spec.schema)() });
     let body: Vec<_> = catalog.specs().iter().map(entry).collect();

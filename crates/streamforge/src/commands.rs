@@ -8,13 +8,13 @@ use clap::{Args, Parser, Subcommand};
 /// aggregates, and delivers with nothing lost.
 #[derive(Debug, Parser)]
 #[command(name = "streamforge", version)]
-pub struct CommandLine {
+pub(crate) struct CommandLine {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run everything on this machine: the stream, the gateway, a status page; --demo adds a demo plant
     Up(Up),
     /// Run a gateway from its document
@@ -40,60 +40,60 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Up {
+pub(crate) struct Up {
     /// Add a demo plant: a press, a boiler and a pump with a misbehaving sensor
     #[arg(long)]
-    pub demo: bool,
+    pub(crate) demo: bool,
     /// Folder for everything this gateway keeps
     #[arg(long, env = "SF_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// Gateway document; the one in the data folder when absent
     #[arg(long, conflicts_with = "demo")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Address of the status page (demo)
     #[arg(long, default_value = "127.0.0.1:8080")]
-    pub console: String,
+    pub(crate) console: String,
     /// Address of the Kafka protocol (demo)
     #[arg(long, default_value = "127.0.0.1:9092")]
-    pub kafka: String,
+    pub(crate) kafka: String,
     /// Address of the schema registry (demo)
     #[arg(long, default_value = "127.0.0.1:8081")]
-    pub registry: String,
+    pub(crate) registry: String,
     /// Print all log lines, not only warnings
     #[arg(long, short)]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Gateway document, JSON or YAML
     #[arg(long)]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Folder for everything this gateway keeps
     #[arg(long, env = "SF_DATA_DIR")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Sim {
+pub(crate) enum Sim {
     /// Modbus TCP devices: a press (unit 1), a boiler (unit 2), a pump with a misbehaving sensor (unit 3)
     Modbus(testkit::sim::Options),
 }
 
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// Gateway document, JSON or YAML
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// modbus://HOST[:PORT]/UNIT?address=40001[&type=float32][&timeout_ms=1000]
-    pub url: String,
+    pub(crate) url: String,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Ctl {
+pub(crate) enum Ctl {
     /// Print the records of a topic, decoded, as they arrive
     Tail(Tail),
     /// List topics with their records and sizes
@@ -105,31 +105,31 @@ pub enum Ctl {
 
 /// Where the stream is.
 #[derive(Debug, Args)]
-pub struct Stream {
+pub(crate) struct Stream {
     /// Kafka bootstrap address
     #[arg(long, short, default_value = "127.0.0.1:9092", env = "SF_BOOTSTRAP")]
-    pub bootstrap: String,
+    pub(crate) bootstrap: String,
     /// Schema registry
     #[arg(long, default_value = "http://127.0.0.1:8081", env = "SF_SCHEMA_REGISTRY")]
-    pub registry: String,
+    pub(crate) registry: String,
 }
 
 #[derive(Debug, Args)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// Topic, for example telemetry.clean
-    pub topic: String,
+    pub(crate) topic: String,
     /// Begin at the oldest record instead of the newest
     #[arg(long)]
-    pub from_beginning: bool,
+    pub(crate) from_beginning: bool,
     /// Stop after this many records
     #[arg(long, short = 'n')]
-    pub count: Option<usize>,
+    pub(crate) count: Option<usize>,
     #[command(flatten)]
-    pub stream: Stream,
+    pub(crate) stream: Stream,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Secret {
+pub(crate) enum Secret {
     /// Store a secret; the value is read from standard input
     Set {
         /// 1 to 64 characters of a-z, 0-9, - and _

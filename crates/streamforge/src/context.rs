@@ -7,7 +7,7 @@ use daemon::{Context, Launch, logging};
 use crate::exit::{Failure, TRY_AGAIN, USAGE};
 
 /// A context for a component that a supervisor or a person started.
-pub fn component(name: &str) -> Result<Context, Failure> {
+pub(crate) fn component(name: &str) -> Result<Context, Failure> {
     let gateway_id = std::env::var("SF_GATEWAY_ID").unwrap_or_else(|_| "gateway".to_owned());
     logging::init(logging::Options { terminal: logging::Terminal::Json, folder: None }, name, &gateway_id);
     let mut ctx = Context::new(name, &gateway_id);
@@ -25,14 +25,14 @@ pub fn component(name: &str) -> Result<Context, Failure> {
 }
 
 /// The component's own name out of its settings; settings that cannot be read are the role's to complain about.
-pub fn component_name(variable: &str, id_key: &str) -> String {
+pub(crate) fn component_name(variable: &str, id_key: &str) -> String {
     let settings = std::env::var(variable).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let name = settings.as_ref().and_then(|settings| settings.get(id_key)).and_then(serde_json::Value::as_str);
     name.and_then(|name| model::ids::normalise(name).ok()).unwrap_or_else(|| id_key.trim_end_matches("_id").to_owned())
 }
 
 /// A context for a runtime.
-pub fn runtime(gateway_id: &str, terminal: logging::Terminal, logs: PathBuf) -> Result<Context, Failure> {
+pub(crate) fn runtime(gateway_id: &str, terminal: logging::Terminal, logs: PathBuf) -> Result<Context, Failure> {
     logging::init(logging::Options { terminal, folder: Some(logs) }, "runtime", gateway_id);
     let mut ctx = Context::new("runtime", gateway_id);
     // a runtime under test or in a container may itself have a parent
@@ -42,7 +42,7 @@ pub fn runtime(gateway_id: &str, terminal: logging::Terminal, logs: PathBuf) -> 
 }
 
 /// Cancels the stop token on SIGINT or SIGTERM; a second one ends the process at once.
-pub async fn watch_signals(ctx: Context) -> Result<(), std::io::Error> {
+pub(crate) async fn watch_signals(ctx: Context) -> Result<(), std::io::Error> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -12,13 +12,13 @@ use crate::exit::{Failure, TRY_AGAIN};
 
 /// What `--demo` runs.
 #[derive(Debug)]
-pub struct Demo {
-    pub document: Value,
-    pub simulator: ChildPlan,
+pub(crate) struct Demo {
+    pub(crate) document: Value,
+    pub(crate) simulator: ChildPlan,
 }
 
 /// Builds the demo for a data folder.
-pub fn demo(options: &Up, data: &Path) -> Result<Demo, Failure> {
+pub(crate) fn demo(options: &Up, data: &Path) -> Result<Demo, Failure> {
     let port =
         free_port().map_err(|error| Failure::new(TRY_AGAIN, format!("no port is free for the simulators: {error}")))?;
     let listen = format!("127.0.0.1:{port}");

@@ -14,26 +14,30 @@ use crate::exit::{BAD_CONFIG, BUG, Failure, TRY_AGAIN};
 use crate::{check, context, ctl, up};
 
 /// Runs the command to its end.
-pub fn run(command: Command) -> Result<(), Failure> {
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Up(options) => up::up(options),
         Command::Gateway(options) => up::gateway(&options),
         Command::Broker(options) => {
             let ctx = context::component("broker")?;
             // two workers: one may wait for the disk while the other serves
-            block_on(2, ctx.clone(), broker::run(options, ctx), TRY_AGAIN)
+            block_on(2, ctx.clone(), broker::run(options, ctx), |_| TRY_AGAIN)
         }
         Command::Adapter(options) => {
             let ctx = context::component(&context::component_name("ADAPTER_CONFIG", "adapter_id"))?;
-            block_on(1, ctx.clone(), adapters::run(options, ctx), BAD_CONFIG)
+            block_on(1, ctx.clone(), adapters::run(options, ctx), |error| {
+                if error.is_configuration() { BAD_CONFIG } else { TRY_AGAIN }
+            })
         }
         Command::Sink(options) => {
             let ctx = context::component(&context::component_name("SINK_CONFIG", "sink_id"))?;
-            block_on(1, ctx.clone(), sinks::run(options, ctx), BAD_CONFIG)
+            block_on(1, ctx.clone(), sinks::run(options, ctx), |error| {
+                if error.is_configuration() { BAD_CONFIG } else { TRY_AGAIN }
+            })
         }
         Command::Sim(Sim::Modbus(options)) => {
             let ctx = context::component("sim")?;
-            block_on(1, ctx.clone(), simulate(options, ctx), TRY_AGAIN)
+            block_on(1, ctx.clone(), simulate(options, ctx), |_| TRY_AGAIN)
         }
         Command::Check(options) => check::check(&options.file),
         Command::Probe(options) => {
@@ -71,24 +75,24 @@ async fn simulate(options: testkit::sim::Options, ctx: Context) -> Result<(), Si
 }
 
 /// A tokio runtime with that many workers.
-pub fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure> {
+pub(crate) fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers);
     builder.enable_all().thread_stack_size(1024 * 1024).build().map_err(|error| Failure::from_error(BUG, &error))
 }
 
 /// Runs a role until it ends or a signal stops it.
-pub fn block_on<E: Error + 'static>(
+pub(crate) fn block_on<E: Error + 'static>(
     workers: usize,
     ctx: Context,
     role: impl Future<Output = Result<(), E>>,
-    code: u8,
+    code: impl Fn(&E) -> u8,
 ) -> Result<(), Failure> {
     let runtime = runtime(workers)?;
     let result = runtime.block_on(async {
         let signals = context::watch_signals(ctx.clone());
         tokio::select! { // the role is never dropped before it ended: the signals arm only ends with the process
-            result = role => result.map_err(|error| Failure::from_error(code, &error)),
+            result = role => result.map_err(|error| Failure::from_error(code(&error), &error)),
             error = signals => match error {
                 Ok(()) => Ok(()),
                 Err(error) => Err(Failure::from_error(BUG, &error)),

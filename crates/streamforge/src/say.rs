@@ -3,7 +3,7 @@
 use std::io::Write;
 
 /// A line of result on standard output. A closed pipe (`| head`) is not an error.
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
@@ -12,6 +12,6 @@ pub fn line(text: &str) {
 
 /// What went wrong, on standard error.
 #[expect(clippy::print_stderr, reason = "this is where messages to the person leave the process")]
-pub fn error(text: &str) {
+pub(crate) fn error(text: &str) {
     eprintln!("streamforge: {text}");
 }

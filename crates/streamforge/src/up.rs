@@ -15,7 +15,7 @@ use crate::{check, context, demo, roles, say};
 const FIRST_DOCUMENT: &str = include_str!("first-document.yaml");
 
 /// The folder given, or the user's data folder.
-pub fn data_dir(given: Option<PathBuf>, demo: bool) -> Result<PathBuf, Failure> {
+pub(crate) fn data_dir(given: Option<PathBuf>, demo: bool) -> Result<PathBuf, Failure> {
     if let Some(folder) = given {
         return Ok(folder);
     }
@@ -28,7 +28,7 @@ pub fn data_dir(given: Option<PathBuf>, demo: bool) -> Result<PathBuf, Failure> 
 }
 
 /// Everything on this machine.
-pub fn up(options: Up) -> Result<(), Failure> {
+pub(crate) fn up(options: Up) -> Result<(), Failure> {
     let data = data_dir(options.data_dir.clone(), options.demo)?;
     let folder_failure =
         |error: std::io::Error| Failure::new(TRY_AGAIN, format!("{} cannot be used: {error}", data.display()));
@@ -63,7 +63,7 @@ fn own_document(data: &Path) -> std::io::Result<PathBuf> {
 }
 
 /// A gateway from its document, logging for machines.
-pub fn gateway(options: &Gateway) -> Result<(), Failure> {
+pub(crate) fn gateway(options: &Gateway) -> Result<(), Failure> {
     let failure = |error: std::io::Error| {
         Failure::new(TRY_AGAIN, format!("{} cannot be used: {error}", options.data_dir.display()))
     };
@@ -103,7 +103,10 @@ fn run(
         }
     };
     let role = gateway::run(options, ctx.clone(), Box::new(on_ready));
-    let result = roles::block_on(2, ctx, role, BAD_CONFIG);
+    let result = roles::block_on(2, ctx, role, |error| match error {
+        gateway::Error::BadDocument { .. } => BAD_CONFIG,
+        _ => TRY_AGAIN,
+    });
     if greet && result.is_ok() {
         say::line("Stopped. Everything acknowledged is on disk; start again with the same command.");
     }

@@ -26,21 +26,21 @@ pub(super) fn gather(last_batch: usize) -> Duration {
 mod tests {
     use super::*;
 
-    /// The batch a steady rate settles at.
-    fn settled(records_per_ms: f64) -> usize {
-        let mut batch = 1.0_f64;
+    /// The batch a steady rate settles at, with half a millisecond of other work per batch.
+    fn settled(records_per_ms: u128) -> usize {
+        let mut batch = 1;
         for _ in 0..200 {
-            let millis = gather(batch as usize).as_secs_f64() * 1e3 + 0.5; // half a millisecond of other work
-            batch = (millis * records_per_ms).clamp(1.0, BATCH_RECORDS_MAX as f64);
+            let micros = gather(batch).as_micros() + 500;
+            batch = usize::try_from(micros * records_per_ms / 1000).unwrap().clamp(1, BATCH_RECORDS_MAX);
         }
-        batch as usize
+        batch
     }
 
     #[test]
     fn a_trickle_is_not_held_and_a_flood_gathers() {
-        assert!(settled(1.0) < 5);
-        assert!(settled(10.0) < 20);
-        assert!(settled(100.0) > 4000);
+        assert!(settled(1) < 5);
+        assert!(settled(10) < 20);
+        assert!(settled(300) > 4000);
         assert_eq!(gather(BATCH_RECORDS_MAX), Duration::ZERO, "a backlog is not slowed down");
     }
 }

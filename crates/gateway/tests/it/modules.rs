@@ -391,7 +391,7 @@ async fn seconds_become_minutes_and_hours_once() {
                 rig.rewind(group, input, |_| 0, text);
             }
             with_modules(&rig.restarted(), &Validation::default(), true, |_| {
-                until("all is committed again", all_committed)
+                until("all is committed again", all_committed);
             });
             assert_eq!(levels.map(|(_, _, output)| rig.everything(output)), before, "commit text {text:?}");
         }

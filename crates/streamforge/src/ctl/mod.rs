@@ -18,7 +18,7 @@ fn unreachable(error: &(dyn std::error::Error + 'static)) -> Failure {
 }
 
 /// Prints records as JSON lines.
-pub fn tail(options: &commands::Tail, runtime: &tokio::runtime::Handle) -> Result<(), Failure> {
+pub(crate) fn tail(options: &commands::Tail, runtime: &tokio::runtime::Handle) -> Result<(), Failure> {
     let settings = Settings::new(&options.stream.bootstrap, "sf-ctl");
     let consumer = Consumer::open(&settings, "sf-ctl-tail").map_err(|error| unreachable(&error))?;
     let topics = consumer.topics().map_err(|error| unreachable(&error))?;
@@ -59,7 +59,7 @@ pub fn tail(options: &commands::Tail, runtime: &tokio::runtime::Handle) -> Resul
 }
 
 /// Lists topics.
-pub fn topics(options: &commands::Stream) -> Result<(), Failure> {
+pub(crate) fn topics(options: &commands::Stream) -> Result<(), Failure> {
     let settings = Settings::new(&options.bootstrap, "sf-ctl");
     let consumer = Consumer::open(&settings, "sf-ctl-topics").map_err(|error| unreachable(&error))?;
     let mut topics = consumer.topics().map_err(|error| unreachable(&error))?;
@@ -76,14 +76,14 @@ pub fn topics(options: &commands::Stream) -> Result<(), Failure> {
 }
 
 /// One read of a device.
-pub async fn probe(url: &str) -> Result<(), Failure> {
+pub(crate) async fn probe(url: &str) -> Result<(), Failure> {
     let answer = adapters::probe::probe(url).await.map_err(|error| Failure::from_error(TRY_AGAIN, &error))?;
     say::line(&answer.to_string());
     Ok(())
 }
 
 /// Stores a secret read from standard input.
-pub fn secret(options: commands::Secret) -> Result<(), Failure> {
+pub(crate) fn secret(options: commands::Secret) -> Result<(), Failure> {
     let commands::Secret::Set { name, data_dir } = options;
     let data = crate::up::data_dir(data_dir, false)?;
     let mut value = String::new();
