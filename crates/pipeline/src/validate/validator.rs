@@ -439,6 +439,17 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_out_of_order_is_nobodys_predecessor() {
+        // VAL-23
+        let mut validator = Validator::new(&rules(), 1, 10);
+        validator.judge(0, &float(10.0, 10));
+        let old = validator.judge(0, &Reading { device_time: float(0.0, 5).device_time, ..float(70.0, 11) });
+        assert_eq!((old.verdict, old.quality, old.late), (Verdict::Forward, Quality::Good, false));
+        let next = validator.judge(0, &float(11.0, 11));
+        assert_eq!((next.verdict, next.quality), (Verdict::Forward, Quality::Good));
+    }
+
+    #[test]
     fn a_full_table_still_checks_ranges_and_drops_nothing() {
         // VAL-22, AC-070
         let mut validator = Validator::new(&rules(), 2, 1);
