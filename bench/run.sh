@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # One command per benchmark:
-#   bench/run.sh b1 | b5 | b6 | b13 | b20 | b21 | b24 | all
+#   bench/run.sh b1 | b5 | b6 | b13 | b20 | b21 | b24 | all | table
 #   bench/run.sh load --rate 50000 --seconds 300
 # Builds the release binary and the peers first; SF_BENCH_PROGRAM names a binary that is built already.
-# What is missing on this machine is printed as "not run: ...". The last line is the ratio.
+# `table` prints the newest results as Markdown. What is missing on this machine is printed as "not run: ...". The last line is the ratio.
 set -euo pipefail
 folder=$(cd "$(dirname "$0")" && pwd)
 cd "$folder/.."

@@ -24,6 +24,7 @@ pub mod record;
 pub mod say;
 pub mod slices;
 pub mod stats;
+pub mod table;
 
 use std::path::PathBuf;
 
@@ -95,6 +96,8 @@ pub enum Benchmark {
     B24,
     /// A steady load: does the lag grow, and where does the time go?
     Load,
+    /// Print the newest results as a table
+    Table,
     /// Our side of B13
     #[command(hide = true)]
     ModbusClient {
@@ -107,6 +110,7 @@ pub enum Benchmark {
 
 /// Runs a benchmark, appends its lines and prints its ratios last.
 pub fn run(CommandLine { options, benchmark }: CommandLine) -> anyhow::Result<()> {
+    let results = options.results.clone().unwrap_or_else(|| options.folder.join("results").join("results.jsonl"));
     let rows = match benchmark {
         Benchmark::B1 => b01::run(&options),
         Benchmark::B5 => b05::run(&options, b05::Acknowledge::AfterSync),
@@ -120,11 +124,11 @@ pub fn run(CommandLine { options, benchmark }: CommandLine) -> anyhow::Result<()
                 load::Load { rate: options.rate.unwrap_or(50_000), seconds: options.seconds.unwrap_or(300), every: 5 };
             load::run(&options, load)
         }
+        Benchmark::Table => return table::print(&results),
         Benchmark::ModbusClient { port, registers, one_thread } => {
             return modbus_client::run(port, registers, one_thread);
         }
     }?;
-    let results = options.results.clone().unwrap_or_else(|| options.folder.join("results").join("results.jsonl"));
     for row in &rows {
         row.append(&results)?;
     }
