@@ -1,19 +1,21 @@
 //! `kill -9` of every kind of process at random moments under load: nothing acknowledged is lost, nothing is doubled.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
 use stream::Topic;
+use tokio::time::Instant;
 
 use crate::harness::{
-    Acknowledged, Database, Gateway, Ledger, Random, Setup, components, kill_9, not_run, number, rows_as_ledger, say,
-    telemetry_ledger, written,
+    Acknowledged, Database, Gateway, Ledger, Random, Setup, command_line, component, components, is_running, kill_9,
+    not_run, number, rows_as_ledger, say, telemetry_ledger, wait_for, written,
 };
 
 /// Load: readings per second of both adapters together.
 const ADAPTERS: [(&str, u64, u64, u64); 2] = [("load_fast", 200, 7, 100), ("load_slow", 500, 13, 500)];
 const SINK: &str = "historian";
+/// How long a child may outlive its runtime: it has to hand over what it holds.
+const ORPHAN_LIFE_MAX: Duration = Duration::from_secs(45);
 
 #[derive(Debug, Clone, Copy)]
 enum Victim {
@@ -76,6 +78,23 @@ fn wait_until_all_run(gateway: &Gateway) {
     gateway.wait_for_records("telemetry.raw", raw + 500);
     let clean = gateway.wait("readings are judged", |status| written(status, "telemetry.clean"));
     gateway.wait_for_records("telemetry.clean", clean + 500);
+}
+
+/// Kills the runtime and starts another at once, as a service manager does. What the dead one left must go by itself.
+fn kill_runtime(gateway: &mut Gateway, setup: &Setup) -> Gateway {
+    let mut orphans: Vec<(u32, String)> =
+        gateway.descendants().into_iter().map(|pid| (pid, command_line(pid))).collect();
+    gateway.kill();
+    let begin = Instant::now();
+    let next = Gateway::start(setup);
+    wait_for("the children of the killed runtime go", ORPHAN_LIFE_MAX, || {
+        let gone = orphans.extract_if(.., |(pid, _)| !is_running(*pid));
+        for (_, name) in gone.filter(|_| begin.elapsed() > Duration::from_secs(5)) {
+            say(&format!("an orphan took {:.1?} to end: {name}", begin.elapsed()));
+        }
+        if orphans.is_empty() { Ok(()) } else { Err(format!("{orphans:?}")) }
+    });
+    next
 }
 
 /// Stops the load and waits until everything has reached its end.
@@ -146,20 +165,12 @@ fn no_kill_loses_or_doubles_what_was_acknowledged() {
                 Victim::Runtime => "runtime",
             };
             if matches!(victim, Victim::Runtime) {
-                let orphans = gateway.descendants();
-                gateway.kill();
-                gateway = Gateway::start(&setup);
-                let own: BTreeSet<u32> = [gateway.pid()].into();
-                crate::harness::wait_for("the children of the killed runtime go", Duration::from_secs(30), || {
-                    let left: Vec<&u32> =
-                        orphans.iter().filter(|pid| crate::harness::is_running(**pid) && !own.contains(pid)).collect();
-                    if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-                });
+                gateway = kill_runtime(&mut gateway, &setup);
             } else {
                 let pid = gateway.wait_for_child(name, None);
                 kill_9(pid);
                 gateway.wait(&format!("another {name} runs"), |status| {
-                    let part = crate::harness::component(status, name)?;
+                    let part = component(status, name)?;
                     let other = part["pid"].as_u64().filter(|now| *now != u64::from(pid));
                     other.map(|_| ()).ok_or_else(|| part.to_string())
                 });

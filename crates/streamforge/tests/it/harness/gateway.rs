@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{PROGRAM, Setup, get, is_running, kill_9, say, signal, wait_for, with_text_in_environment};
+use super::{PROGRAM, Setup, command_line, get, is_running, kill_9, say, signal, wait_for, with_text_in_environment};
 
 /// How long starting, stopping and settling may take on a machine with little time for us.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -180,7 +180,10 @@ impl Drop for Gateway {
                 say(&format!("--- components\n{}\n---", parts.join("\n")));
             }
         }
-        if !self.ended && is_running(self.child.id()) {
+        if self.ended {
+            return; // its test looks at what it left; another gateway may run in its folder by now
+        }
+        if is_running(self.child.id()) {
             signal(self.child.id(), "KILL");
         }
         drop(self.child.wait());
@@ -193,7 +196,7 @@ impl Drop for Gateway {
             left = self.descendants();
         }
         for pid in left {
-            say(&format!("process {pid} outlived its gateway and is killed"));
+            say(&format!("process {pid} ({}) outlived its gateway by 10 s and is killed", command_line(pid)));
             kill_9(pid);
         }
     }

@@ -22,7 +22,7 @@ pub(crate) use gateway::{Gateway, component, components, written};
 pub(crate) use http::get;
 pub(crate) use ledger::{Acknowledged, Ledger};
 pub(crate) use peers::{Peer, kcat_available, python, python_available};
-pub(crate) use processes::{is_running, kill_9, proportional_set_kib, signal, with_text_in_environment};
+pub(crate) use processes::{command_line, is_running, kill_9, proportional_set_kib, signal, with_text_in_environment};
 pub(crate) use setup::{Setup, Simulator, free_address};
 pub(crate) use topics::{Stored, read_all, telemetry_ledger};
 

@@ -20,6 +20,13 @@ pub(crate) fn is_running(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z') && !rest.starts_with('X'))
 }
 
+/// What a process was started as, without the path of its program.
+pub(crate) fn command_line(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = bytes.split(|byte| *byte == 0).skip(1).take(3);
+    words.map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ").trim().to_owned()
+}
+
 /// Running processes whose environment holds `text`: everything a gateway started carries its run folder.
 pub(crate) fn with_text_in_environment(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
