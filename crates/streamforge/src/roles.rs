@@ -21,23 +21,23 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Broker(options) => {
             let ctx = context::component("broker")?;
             // two workers: one may wait for the disk while the other serves
-            block_on(2, ctx.clone(), broker::run(options, ctx), |_| TRY_AGAIN)
+            block_on(2, &ctx.clone(), broker::run(options, ctx), |_| TRY_AGAIN)
         }
         Command::Adapter(options) => {
             let ctx = context::component(&context::component_name("ADAPTER_CONFIG", "adapter_id"))?;
-            block_on(1, ctx.clone(), adapters::run(options, ctx), |error| {
+            block_on(1, &ctx.clone(), adapters::run(options, ctx), |error| {
                 if error.is_configuration() { BAD_CONFIG } else { TRY_AGAIN }
             })
         }
         Command::Sink(options) => {
             let ctx = context::component(&context::component_name("SINK_CONFIG", "sink_id"))?;
-            block_on(1, ctx.clone(), sinks::run(options, ctx), |error| {
+            block_on(1, &ctx.clone(), sinks::run(options, ctx), |error| {
                 if error.is_configuration() { BAD_CONFIG } else { TRY_AGAIN }
             })
         }
         Command::Sim(Sim::Modbus(options)) => {
             let ctx = context::component("sim")?;
-            block_on(1, ctx.clone(), simulate(options, ctx), |_| TRY_AGAIN)
+            block_on(1, &ctx.clone(), simulate(options, ctx), |_| TRY_AGAIN)
         }
         Command::Check(options) => check::check(&options.file),
         Command::Probe(options) => {
@@ -84,7 +84,7 @@ pub(crate) fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure
 /// Runs a role until it ends or a signal stops it.
 pub(crate) fn block_on<E: Error + 'static>(
     workers: usize,
-    ctx: Context,
+    ctx: &Context,
     role: impl Future<Output = Result<(), E>>,
     code: impl Fn(&E) -> u8,
 ) -> Result<(), Failure> {

@@ -80,8 +80,10 @@ fn run(
     demo: bool,
 ) -> Result<(), Failure> {
     let folders = Folders::new(data);
-    let ctx = context::runtime("gateway", terminal, folders.logs())?;
     let catalog = check::catalog();
+    let parsed = std::fs::read_to_string(document).ok().and_then(|text| config::parse(&text, &catalog).ok());
+    let gateway_id = parsed.as_ref().map_or("gateway", |parsed| &parsed.gateway_id);
+    let ctx = context::runtime(gateway_id, terminal, folders.logs())?;
     let program =
         gateway::supervisor::process::own_program().map_err(|error| Failure::from_error(TRY_AGAIN, &error))?;
     let options = gateway::Options {
@@ -91,10 +93,7 @@ fn run(
         extra_children,
         program,
     };
-    let stream = std::fs::read_to_string(document)
-        .ok()
-        .and_then(|text| config::parse(&text, &catalog).ok())
-        .map(|doc| doc.stream);
+    let stream = parsed.map(|parsed| parsed.stream);
     let (document, data) = (document.to_owned(), data.to_owned());
     let greet = matches!(terminal, Terminal::Text { .. });
     let on_ready = move |address: SocketAddr| {
@@ -103,7 +102,7 @@ fn run(
         }
     };
     let role = gateway::run(options, ctx.clone(), Box::new(on_ready));
-    let result = roles::block_on(2, ctx, role, |error| match error {
+    let result = roles::block_on(2, &ctx, role, |error| match error {
         gateway::Error::BadDocument { .. } => BAD_CONFIG,
         _ => TRY_AGAIN,
     });
@@ -114,18 +113,25 @@ fn run(
 }
 
 fn greeting(page: SocketAddr, stream: Option<&StreamMode>, document: &Path, data: &Path, demo: bool) -> String {
-    let mut text = format!("\nStreamForge is running.  Open  http://{page}\n\n");
+    let mut lines = vec![String::new(), format!("StreamForge is running.  Open  http://{page}"), String::new()];
     if let Some(StreamMode::Embedded { listen, registry_listen }) = stream {
-        text.push_str(&format!("  stream     {listen} (Kafka protocol), schemas at http://{registry_listen}\n"));
+        lines.push(format!("  stream     {listen} (Kafka protocol), schemas at http://{registry_listen}"));
     }
-    text.push_str(&format!("  document   {}\n  data       {}\n\nNext:\n", document.display(), data.display()));
-    if demo {
-        text.push_str("  streamforge ctl tail telemetry.clean     see records as they arrive\n");
-        text.push_str("  streamforge up                           a gateway of your own, without the demo plant\n");
+    lines.push(format!("  document   {}", document.display()));
+    lines.push(format!("  data       {}", data.display()));
+    lines.push("\nNext:".to_owned());
+    let next: &[&str] = if demo {
+        &[
+            "  streamforge ctl tail telemetry.clean     see records as they arrive",
+            "  streamforge up                           a gateway of your own, without the demo plant",
+        ]
     } else {
-        text.push_str("  edit the document: add an adapter and a sink; a saved change is taken over at once\n");
-        text.push_str("  streamforge probe 'modbus://HOST/1?address=40001'    try a device before you write it down\n");
-    }
-    text.push_str("  Ctrl-C stops it cleanly.\n");
-    text
+        &[
+            "  edit the document: add an adapter and a sink; a saved change is taken over at once",
+            "  streamforge probe 'modbus://HOST/1?address=40001'    try a device before you write it down",
+        ]
+    };
+    lines.extend(next.iter().map(|line| (*line).to_owned()));
+    lines.push("  Ctrl-C stops it cleanly.\n".to_owned());
+    lines.join("\n")
 }

@@ -53,7 +53,9 @@ pub(crate) fn tail(options: &commands::Tail, runtime: &tokio::runtime::Handle) -
             lines.push(format!("{place} {body}"));
         });
         left -= polled.map_err(|error| unreachable(&error))?;
-        lines.iter().for_each(|line| say::line(line));
+        for line in &lines {
+            say::line(line);
+        }
     }
     Ok(())
 }
