@@ -18,21 +18,29 @@ pub struct PointTable<T> {
 
 #[derive(Debug)]
 struct Slot<T> {
-    hash: u64,
     /// Asset and parameter behind each other, so that one line of memory answers "is it this one".
     names: Box<str>,
-    asset_length: usize,
+    asset_length: u32,
     state: T,
 }
 
 impl<T> Slot<T> {
     fn is(&self, asset: &str, parameter: &str) -> bool {
         let names = self.names.as_bytes();
-        self.asset_length == asset.len()
+        self.asset_length as usize == asset.len()
             && names.len() == asset.len() + parameter.len()
             && names[..asset.len()] == *asset.as_bytes()
             && names[asset.len()..] == *parameter.as_bytes()
     }
+}
+
+#[inline]
+fn hash_of(hasher: &RandomState, asset: &str, parameter: &str) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(asset.as_bytes());
+    hasher.write_u8(0xff); // no byte of UTF-8: "ab"+"c" and "a"+"bc" differ
+    hasher.write(parameter.as_bytes());
+    hasher.finish()
 }
 
 impl<T> Default for PointTable<T> {
@@ -43,14 +51,11 @@ impl<T> Default for PointTable<T> {
 
 impl<T> PointTable<T> {
     fn hash(&self, asset: &str, parameter: &str) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(asset.as_bytes());
-        hasher.write_u8(0xff); // no byte of UTF-8: "ab"+"c" and "a"+"bc" differ
-        hasher.write(parameter.as_bytes());
-        hasher.finish()
+        hash_of(&self.hasher, asset, parameter)
     }
 
     /// The point's id, when it is known.
+    #[inline]
     pub fn find(&self, asset: &str, parameter: &str) -> Option<u32> {
         let found = |id: &u32| self.slots[*id as usize].as_ref().is_some_and(|slot| slot.is(asset, parameter));
         self.index.find(self.hash(asset, parameter), found).copied()
@@ -62,10 +67,11 @@ impl<T> PointTable<T> {
             return id;
         }
         let hash = self.hash(asset, parameter);
+        let asset_length = u32::try_from(asset.len()).expect("a name on the wire is shorter than 4 GiB");
         let mut names = String::with_capacity(asset.len() + parameter.len());
         names.push_str(asset);
         names.push_str(parameter);
-        let slot = Slot { hash, names: names.into_boxed_str(), asset_length: asset.len(), state: state() };
+        let slot = Slot { names: names.into_boxed_str(), asset_length, state: state() };
         let id = if let Some(id) = self.free.pop() {
             self.slots[id as usize] = Some(slot);
             id
@@ -73,8 +79,13 @@ impl<T> PointTable<T> {
             self.slots.push(Some(slot));
             u32::try_from(self.slots.len() - 1).expect("tables are limited far below 2^32 points")
         };
-        let Self { index, slots, .. } = self;
-        index.insert_unique(hash, id, |id| slots[*id as usize].as_ref().map_or(0, |slot| slot.hash));
+        let Self { index, slots, hasher, .. } = self;
+        index.insert_unique(hash, id, |id| {
+            slots[*id as usize].as_ref().map_or(0, |slot| {
+                let (asset, parameter) = slot.names.split_at(slot.asset_length as usize);
+                hash_of(hasher, asset, parameter)
+            })
+        });
         id
     }
 
@@ -89,7 +100,7 @@ impl<T> PointTable<T> {
     /// Asset, parameter and state of a point.
     pub fn entry_mut(&mut self, id: u32) -> Option<(&str, &str, &mut T)> {
         let slot = self.slots.get_mut(id as usize)?.as_mut()?;
-        let (asset, parameter) = slot.names.split_at(slot.asset_length);
+        let (asset, parameter) = slot.names.split_at(slot.asset_length as usize);
         Some((asset, parameter, &mut slot.state))
     }
 

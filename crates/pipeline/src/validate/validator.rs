@@ -35,28 +35,32 @@ struct Partition {
     swept: i64,
 }
 
+/// Times in microseconds, [`NEVER`] where there is none; small, since a million of them must pass through the cache.
 #[derive(Debug)]
 struct Point {
+    /// Newest accepted device time.
+    newest: i64,
+    /// Newest accepted number and its device time.
+    last_value: f64,
+    last_time: i64,
+    /// Gateway time of the last accepted reading.
+    arrival: i64,
+    /// Gateway time of the last reading of any quality.
+    seen: i64,
+    /// Device time since which the class holds.
+    since: i64,
+    last_good: i64,
+    memory: duplicate::Memory,
+    rejected: Option<Box<rate::Candidate>>,
     profile: u32,
     handle: u32,
-    /// Newest accepted device time, microseconds.
-    newest: i64,
-    /// Newest accepted number.
-    last: Option<rate::At>,
-    rejected: Option<rate::Candidate>,
-    /// Gateway time of the last accepted reading, microseconds.
-    arrival: Option<i64>,
-    /// Gateway time of the last reading of any quality, microseconds.
-    seen: i64,
-    class: Option<Class>,
-    last_good: Option<Timestamp>,
-    memory: duplicate::Memory,
+    class: Option<Quality>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Class {
-    quality: Quality,
-    since: Timestamp,
+const NEVER: i64 = i64::MIN;
+
+fn time(micros: i64) -> Option<Timestamp> {
+    (micros != NEVER).then(|| Timestamp::from_micros(micros))
 }
 
 /// What happens to a reading.
@@ -209,34 +213,36 @@ impl Validator {
 impl Point {
     fn new(profile: u32) -> Self {
         Self {
+            newest: NEVER,
+            last_value: 0.0,
+            last_time: NEVER,
+            arrival: NEVER,
+            seen: 0,
+            since: NEVER,
+            last_good: NEVER,
+            memory: duplicate::Memory::default(),
+            rejected: None,
             profile,
             handle: 0,
-            newest: i64::MIN,
-            last: None,
-            rejected: None,
-            arrival: None,
-            seen: 0,
             class: None,
-            last_good: None,
-            memory: duplicate::Memory::default(),
         }
     }
 
     /// Takes the class of a judged reading in and tells whether it is another one.
+    #[inline]
     fn classify(&mut self, quality: Quality, device_time: Timestamp) -> Option<Change> {
-        let before = self.class;
-        let last_good = self.last_good;
+        let last_good = time(self.last_good);
         if quality == Quality::Good {
-            self.last_good = Some(device_time);
+            self.last_good = device_time.as_micros();
         }
-        if before.is_some_and(|class| class.quality == quality) {
+        if self.class == Some(quality) {
             return None;
         }
-        self.class = Some(Class { quality, since: device_time });
-        if before.is_none() && quality == Quality::Good {
+        let (from, since) = (self.class.replace(quality), time(self.since));
+        self.since = device_time.as_micros();
+        if from.is_none() && quality == Quality::Good {
             return None; // a point that begins well is no news
         }
-        let (from, since) = (before.map(|class| class.quality), before.map(|class| class.since));
         Some(Change { from, to: quality, since, last_good })
     }
 }
@@ -282,27 +288,28 @@ fn judge(plan: &Plan, point: &mut Point, reading: &Reading<'_>) -> Judgement {
     }
     // VAL-23: what comes out of order is not compared with its predecessor
     if let (Some(value), Some(rate), true) = (number, &checks.rate, in_order) {
-        match rate.check(point.last, point.rejected, rate::At { value, time }) {
+        let last = (point.last_time != NEVER).then_some(rate::At { value: point.last_value, time: point.last_time });
+        match rate.check(last, point.rejected.as_deref().copied(), rate::At { value, time }) {
             rate::Compared::Pass => {}
             rate::Compared::Marked(finding) => judgement.add(finding),
             rate::Compared::Rejected(finding, level) => {
-                point.rejected = Some(level);
+                point.rejected = Some(Box::new(level));
                 return judgement.reject(finding);
             }
         }
     }
     let arrival = reading.gateway_time.as_micros();
     if let Some(interval) = checks.expected_interval {
-        judgement.gap = gap::check(point.arrival, arrival, interval);
+        judgement.gap = gap::check((point.arrival != NEVER).then_some(point.arrival), arrival, interval);
     }
     judgement.late = device_time::is_late(time, point.newest);
     point.memory.remember(time, &reading.value, reading.quality);
-    point.arrival = Some(arrival);
+    point.arrival = arrival;
     if in_order {
         point.newest = time;
         point.rejected = None;
         if let Some(value) = number {
-            point.last = Some(rate::At { value, time });
+            (point.last_value, point.last_time) = (value, time);
         }
     }
     judgement

@@ -7,6 +7,7 @@ use model::{Quality, Value};
 
 /// Device times remembered per point; when full the one remembered first is forgotten.
 pub const REMEMBERED_MAX: usize = 64;
+const REMEMBERED_MAX_U8: u8 = 64;
 
 /// How a reading compares with what is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,77 +19,108 @@ pub enum Seen {
     Conflict,
 }
 
-/// The newest readings of a point as they arrived.
+/// The newest readings of a point as they arrived, 16 bytes each: at a million points memory is what costs time.
 #[derive(Debug, Default)]
 pub struct Memory {
-    times: Vec<i64>,
-    held: Vec<Held>,
+    entries: Vec<Entry>,
+    /// Texts by place, for points that have them.
+    texts: Option<Box<Texts>>,
     /// Where the next one goes once the memory is full.
-    next: usize,
+    next: u8,
 }
 
-#[derive(Debug, PartialEq)]
-enum Held {
-    Null(Quality),
-    /// Bits, so that equal means identical.
-    Float(Quality, u64),
-    Int(Quality, i64),
-    Bool(Quality, bool),
-    Text(Quality, Box<str>),
+#[derive(Debug, Default)]
+struct Texts(Vec<Box<str>>);
+
+/// Bits below the time in a stamp: three for the kind of value, two for the quality.
+const MARK_BITS: u32 = 5;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// Device time, kind of value and quality.
+    stamp: i64,
+    /// Exactly the value; for a text its place.
+    bits: u64,
 }
 
-impl Held {
-    fn new(value: &Value<'_>, quality: Quality) -> Self {
-        match *value {
-            Value::Null => Self::Null(quality),
-            Value::Float(number) => Self::Float(quality, number.to_bits()),
-            Value::Int(number) => Self::Int(quality, number),
-            Value::Bool(truth) => Self::Bool(quality, truth),
-            Value::Text(text) => Self::Text(quality, text.into()),
-        }
-    }
+/// Time, kind and quality in one number; `None` for a time some nine thousand years away, which is not remembered.
+fn stamp(time: i64, value: &Value<'_>, quality: Quality) -> Option<i64> {
+    let kind = match value {
+        Value::Null => 0,
+        Value::Float(_) => 1,
+        Value::Int(_) => 2,
+        Value::Bool(_) => 3,
+        Value::Text(_) => 4,
+    };
+    let quality = match quality {
+        Quality::Good => 0,
+        Quality::Suspect => 1,
+        Quality::Uncertain => 2,
+        Quality::Bad => 3,
+    };
+    let shifted = time << MARK_BITS;
+    (shifted >> MARK_BITS == time).then_some(shifted | kind << 2 | quality)
+}
 
-    fn is(&self, value: &Value<'_>, quality: Quality) -> bool {
-        match (self, value) {
-            (Self::Null(held), Value::Null) => *held == quality,
-            (Self::Float(held, bits), Value::Float(number)) => *held == quality && *bits == number.to_bits(),
-            (Self::Int(held, old), Value::Int(number)) => *held == quality && old == number,
-            (Self::Bool(held, old), Value::Bool(truth)) => *held == quality && old == truth,
-            (Self::Text(held, old), Value::Text(text)) => *held == quality && **old == **text,
-            _ => false,
-        }
+/// All of a value but a text.
+fn bits(value: &Value<'_>) -> u64 {
+    match *value {
+        Value::Null | Value::Text(_) => 0,
+        Value::Float(number) => number.to_bits(),
+        Value::Int(number) => number.cast_unsigned(),
+        Value::Bool(truth) => u64::from(truth),
     }
 }
 
 impl Memory {
     /// Compares with what is remembered; `newest` is the newest device time of the point, in microseconds.
+    #[inline]
     pub fn look(&self, newest: i64, time: i64, value: &Value<'_>, quality: Quality) -> Seen {
-        if time > newest {
-            return Seen::New;
-        }
+        if time > newest { Seen::New } else { self.search(time, value, quality) }
+    }
+
+    fn search(&self, time: i64, value: &Value<'_>, quality: Quality) -> Seen {
+        let Some(stamp) = stamp(time, value, quality) else { return Seen::New };
         let mut seen = Seen::New;
-        for (at, held) in self.times.iter().zip(&self.held) {
-            if *at == time {
-                if held.is(value, quality) {
-                    return Seen::Duplicate;
-                }
-                seen = Seen::Conflict;
+        for (place, entry) in self.entries.iter().enumerate() {
+            if entry.stamp >> MARK_BITS != time {
+                continue;
             }
+            let same_value = match value {
+                Value::Text(text) => {
+                    self.texts.as_ref().is_some_and(|texts| texts.0.get(place).is_some_and(|held| **held == **text))
+                }
+                _ => entry.bits == bits(value),
+            };
+            if entry.stamp == stamp && same_value {
+                return Seen::Duplicate;
+            }
+            seen = Seen::Conflict;
         }
         seen
     }
 
     /// Remembers an accepted reading with the quality it arrived with.
+    #[inline]
     pub fn remember(&mut self, time: i64, value: &Value<'_>, quality: Quality) {
-        let held = Held::new(value, quality);
-        if self.times.len() < REMEMBERED_MAX {
-            self.times.push(time);
-            self.held.push(held);
-            return;
+        let Some(stamp) = stamp(time, value, quality) else { return };
+        let entry = Entry { stamp, bits: bits(value) };
+        let place = if self.entries.len() < REMEMBERED_MAX {
+            self.entries.push(entry);
+            self.entries.len() - 1
+        } else {
+            let place = usize::from(self.next);
+            self.entries[place] = entry;
+            self.next = (self.next + 1) % REMEMBERED_MAX_U8;
+            place
+        };
+        if let Value::Text(text) = value {
+            let texts = self.texts.get_or_insert_default();
+            if texts.0.len() <= place {
+                texts.0.resize_with(place + 1, Box::default);
+            }
+            texts.0[place] = (*text).into();
         }
-        self.times[self.next] = time;
-        self.held[self.next] = held;
-        self.next = (self.next + 1) % REMEMBERED_MAX;
     }
 }
 
@@ -107,6 +139,27 @@ mod tests {
         assert_eq!(look(1, 1), Seen::Duplicate);
         assert_eq!(look(64, 64), Seen::Duplicate);
         assert_eq!(look(64, 65), Seen::Conflict);
+    }
+
+    #[test]
+    fn texts_and_numbers_take_turns_in_one_memory() {
+        let mut memory = Memory::default();
+        let texts: Vec<String> = (0..200).map(|i| format!("batch {i}")).collect();
+        for (time, text) in (0_i64..).zip(&texts) {
+            let value = if time % 3 == 0 { Value::Int(time) } else { Value::Text(text) };
+            memory.remember(time, &value, Quality::Good);
+        }
+        for time in 136..200 {
+            let text = format!("batch {time}");
+            let (told, other) = (Value::Text(&text), Value::Int(time));
+            let (same, different) = if time % 3 == 0 { (other, told) } else { (told, other) };
+            assert_eq!(memory.look(199, time, &same, Quality::Good), Seen::Duplicate, "{time}");
+            assert_eq!(memory.look(199, time, &different, Quality::Good), Seen::Conflict, "{time}");
+        }
+        assert_eq!(memory.look(199, 135, &Value::Int(135), Quality::Good), Seen::New);
+        let far = i64::MAX / 2;
+        memory.remember(far, &Value::Int(1), Quality::Good);
+        assert_eq!(memory.look(far, far, &Value::Int(1), Quality::Good), Seen::New, "never taken for old");
     }
 
     #[test]
