@@ -74,7 +74,7 @@ impl Broker {
         let (kafka_address, registry_address) =
             (bound(&kafka, settings.listen)?, bound(&http, settings.registry_listen)?);
 
-        let (core, registry) = recover(settings, ctx, vfs, kafka_address)?;
+        let (core, registry) = recover(settings, ctx, &vfs, kafka_address)?;
         let core = Arc::new(core);
         announce(&data_dir, kafka_address, registry_address, None)?;
         let durability = core.settings.durability.as_str();
@@ -174,13 +174,13 @@ fn bound(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Erro
 fn recover(
     settings: Settings,
     ctx: &daemon::Context,
-    vfs: Arc<dyn Vfs>,
+    vfs: &Arc<dyn Vfs>,
     address: SocketAddr,
 ) -> Result<(Core, Arc<Registry>), Error> {
     let clock: Arc<dyn commitlog::Clock> = Arc::new(LogClock(Arc::clone(&ctx.clock)));
     let metrics = Metrics::register(&ctx.metrics);
     let data_dir = &settings.data_dir;
-    let topics = Topics::open(data_dir, Arc::clone(&vfs), Arc::clone(&clock))?;
+    let topics = Topics::open(data_dir, Arc::clone(vfs), Arc::clone(&clock))?;
     let failure = Arc::new(Failure::default());
     let committer = Committer::new(Flusher::new(FLUSH_THREADS), failure, metrics.commit_seconds.clone());
 
@@ -192,11 +192,11 @@ fn recover(
     let partitions = topics.all();
     let partitions = partitions.iter().flat_map(|topic| &topic.partitions);
     let seen = partitions.flat_map(|partition| partition.log.producers()).map(|producer| producer.producer_id).max();
-    let producer_ids = ProducerIds::open(data_dir, Arc::clone(&vfs), seen)?;
-    let disk = DiskGuard::new(Arc::clone(&vfs), data_dir.clone(), settings.reserve_bytes);
+    let producer_ids = ProducerIds::open(data_dir, Arc::clone(vfs), seen)?;
+    let disk = DiskGuard::new(Arc::clone(vfs), data_dir.clone(), settings.reserve_bytes);
     let (host, port) = settings.advertise.clone().unwrap_or_else(|| (address.ip().to_string(), address.port()));
     let core = Core {
-        cluster_id: cluster_id(data_dir, &*vfs)?,
+        cluster_id: cluster_id(data_dir, &**vfs)?,
         host: StrBytes::from_string(host),
         port: i32::from(port),
         groups: Groups::new(settings.group_initial_delay_ms),

@@ -49,6 +49,7 @@ pub async fn run(options: Options, mut ctx: daemon::Context) -> Result<(), Error
     let handle = Broker::start(settings, &ctx).await?;
     handle.announce_admin(admin_address)?;
     let ended = handle.ended().await;
+    ctx.board.set_ready(false);
     handle.stop().await;
     tasks.shutdown(limits::STOP_DEADLINE).await; // last, so that a person can ask until the end
     ended

@@ -16,7 +16,7 @@ use super::offset_records::{decode_key, decode_value, encode_key, encode_value};
 use crate::Error;
 use crate::commit::{Committer, Ticket};
 use crate::core::log_error_code;
-use crate::limits::GROUP_OFFSETS_MAX;
+use crate::limits::{GROUP_OFFSETS_MAX, GROUPS_MAX};
 use crate::replay::replay;
 use crate::topics::OFFSETS_TOPIC;
 
@@ -86,8 +86,14 @@ impl Offsets {
             .collect();
         let entries: Vec<Record<'_>> = encoded.iter().map(|(key, value)| Record { key, value: Some(value) }).collect();
         let mut inner = self.lock();
-        let have = inner.groups.get(group).map_or(0, BTreeMap::len);
-        if have + offsets.len() > 2 * GROUP_OFFSETS_MAX {
+        let have = inner.groups.get(group);
+        if have.is_none() && inner.groups.len() >= GROUPS_MAX {
+            return Err(ResponseError::CoordinatorNotAvailable);
+        }
+        let is_new =
+            |topic: &str, partition: i32| have.is_none_or(|have| !have.contains_key(&(topic.to_owned(), partition)));
+        let new = offsets.iter().filter(|(topic, partition, _)| is_new(topic, *partition)).count();
+        if have.map_or(0, BTreeMap::len) + new > GROUP_OFFSETS_MAX {
             return Err(ResponseError::InvalidCommitOffsetSize);
         }
         self.append(&mut inner, &entries)?;

@@ -711,7 +711,8 @@ mod tests {
         let mut sim = Sim::default();
         let (a, b) = (sim.join("", "a", None, &["range"]), sim.join("", "b", None, &["range"]));
         sim.pass(100);
-        (sim.joined(a), sim.joined(b));
+        sim.joined(a);
+        sim.joined(b);
         let b = sim.sync("b", 1, &[]);
         sim.pass(11_000);
         assert_eq!(sim.refused(b), ResponseError::RebalanceInProgress);

@@ -74,7 +74,7 @@ fn create(
         return Err(Refusal::new(ResponseError::InvalidReplicationFactor, message));
     }
     let given = wanted.configs.iter().map(|config| (&*config.name, config.value.as_deref()));
-    let config = TopicConfig::parse(given).map_err(configs::refusal)?;
+    let config = TopicConfig::parse(given).map_err(|error| configs::refusal(&error))?;
     core.topics.may_create(&wanted.name, partitions)?;
     if dry_run {
         return Ok((None, config, partitions));

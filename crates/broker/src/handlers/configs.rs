@@ -34,7 +34,7 @@ pub(super) fn source(config: &TopicConfig, name: &str) -> i8 {
     if config.is_given(name) { SOURCE_TOPIC } else { SOURCE_DEFAULT }
 }
 
-pub(super) fn refusal(error: ConfigError) -> Refusal {
+pub(super) fn refusal(error: &ConfigError) -> Refusal {
     Refusal::new(ResponseError::InvalidConfig, error.to_string())
 }
 
@@ -155,7 +155,7 @@ pub(crate) async fn alter(core: Arc<Core>, call: Call, request: AlterConfigsRequ
         let given = resource.configs.iter().map(|config| (&*config.name, config.value.as_deref()));
         let altered =
             only_topics(resource.resource_type).and_then(|()| alterable(&resource.resource_name)).and_then(|()| {
-                let change = |_: &TopicConfig| TopicConfig::parse(given).map_err(refusal);
+                let change = |_: &TopicConfig| TopicConfig::parse(given).map_err(|error| refusal(&error));
                 core.topics.configure(&resource.resource_name, change, request.validate_only)
             });
         let response = AlterConfigsResourceResponse::default()
@@ -206,10 +206,10 @@ fn amend(config: &TopicConfig, changes: &[AlterableConfig]) -> Result<TopicConfi
             change.value.as_deref().ok_or_else(missing)
         };
         match change.config_operation {
-            0 => config.set(&change.name, value()?).map_err(refusal)?,
-            1 => config.reset(&change.name).map_err(refusal)?,
-            2 => config.amend(&change.name, value()?, true).map_err(refusal)?,
-            3 => config.amend(&change.name, value()?, false).map_err(refusal)?,
+            0 => config.set(&change.name, value()?).map_err(|error| refusal(&error))?,
+            1 => config.reset(&change.name).map_err(|error| refusal(&error))?,
+            2 => config.amend(&change.name, value()?, true).map_err(|error| refusal(&error))?,
+            3 => config.amend(&change.name, value()?, false).map_err(|error| refusal(&error))?,
             _ => return Err(Refusal::new(ResponseError::InvalidRequest, "an operation is 0 to 3")),
         }
     }

@@ -46,14 +46,14 @@ pub(crate) async fn serve(registry: Arc<Registry>, listener: TcpListener, stop: 
 
 fn routes(registry: Arc<Registry>) -> Router {
     Router::new()
-        .route("/", get(|| async { json(StatusCode::OK, &json!({})) }))
+        .route("/", get(|| async { ok(&json!({})) }))
         .route("/subjects", get(subjects))
         .route("/subjects/{subject}", post(lookup).delete(delete_subject))
         .route("/subjects/{subject}/versions", get(versions).post(register))
         .route("/subjects/{subject}/versions/{version}", get(version).delete(delete_version))
         .route("/subjects/{subject}/versions/{version}/schema", get(version_text))
         .route("/subjects/{subject}/versions/{version}/referencedby", get(referenced_by))
-        .route("/schemas/types", get(|| async { json(StatusCode::OK, &json!(["AVRO"])) }))
+        .route("/schemas/types", get(|| async { ok(&json!(["AVRO"])) }))
         .route("/schemas/ids/{id}", get(schema))
         .route("/schemas/ids/{id}/schema", get(schema_text))
         .route("/schemas/ids/{id}/subjects", get(schema_subjects))
@@ -74,8 +74,8 @@ pub(super) fn json(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body.to_string()).into_response()
 }
 
-fn ok(body: &Value) -> Answer {
-    Ok(json(StatusCode::OK, body))
+fn ok(body: &Value) -> Response {
+    json(StatusCode::OK, body)
 }
 
 /// A switch in the query, off when absent.
@@ -132,22 +132,22 @@ async fn subjects(State(registry): Shared, parameters: Parameters) -> Answer {
     let deleted = on(&parameters, "deleted");
     let names: Vec<String> = registry
         .read(|state| state.subjects(deleted).filter(|name| name.starts_with(&prefix)).map(str::to_owned).collect());
-    ok(&json!(names))
+    Ok(ok(&json!(names)))
 }
 
 async fn versions(State(registry): Shared, Path(subject): Path<String>, parameters: Parameters) -> Answer {
     let versions = registry.read(|state| state.versions(&subject, on(&parameters, "deleted")))?;
-    ok(&json!(versions.iter().map(|(number, _)| *number).collect::<Vec<i32>>()))
+    Ok(ok(&json!(versions.iter().map(|(number, _)| *number).collect::<Vec<i32>>())))
 }
 
 async fn register(State(registry): Shared, Path(subject): Path<String>, body: Body) -> Answer {
     let id = registry.register(&subject, submitted(body)?).await?;
-    ok(&json!({ "id": id }))
+    Ok(ok(&json!({ "id": id })))
 }
 
 async fn lookup(State(registry): Shared, Path(subject): Path<String>, parameters: Parameters, body: Body) -> Answer {
     let found = registry.lookup(&subject, &submitted(body)?, on(&parameters, "deleted"))?;
-    ok(&describe(&found))
+    Ok(ok(&describe(&found)))
 }
 
 async fn version(
@@ -156,7 +156,7 @@ async fn version(
     parameters: Parameters,
 ) -> Answer {
     let found = registry.version(&subject, VersionName::parse(&version)?, on(&parameters, "deleted"))?;
-    ok(&describe(&found))
+    Ok(ok(&describe(&found)))
 }
 
 async fn version_text(
@@ -174,12 +174,12 @@ async fn referenced_by(State(registry): Shared, Path((subject, version)): Path<(
         let (number, _) = state.version(&subject, name, false)?;
         Ok::<_, ApiError>(state.referenced_by(&subject, number))
     })?;
-    ok(&json!(ids))
+    Ok(ok(&json!(ids)))
 }
 
 async fn delete_subject(State(registry): Shared, Path(subject): Path<String>, parameters: Parameters) -> Answer {
     let versions = registry.delete_subject(&subject, on(&parameters, "permanent")).await?;
-    ok(&json!(versions))
+    Ok(ok(&json!(versions)))
 }
 
 async fn delete_version(
@@ -189,7 +189,7 @@ async fn delete_version(
 ) -> Answer {
     let name = VersionName::parse(&version)?;
     let number = registry.delete_version(&subject, name, on(&parameters, "permanent")).await?;
-    ok(&json!(number))
+    Ok(ok(&json!(number)))
 }
 
 // === schemas by id ===
@@ -201,7 +201,7 @@ fn parse_id(id: &str) -> Result<i32, ApiError> {
 async fn schema(State(registry): Shared, Path(id): Path<String>) -> Answer {
     let id = parse_id(&id)?;
     let stored = registry.read(|state| state.schema(id).cloned())?;
-    ok(&with_references(json!({ "schema": stored.text }), &stored.references))
+    Ok(ok(&with_references(json!({ "schema": stored.text }), &stored.references)))
 }
 
 async fn schema_text(State(registry): Shared, Path(id): Path<String>) -> Answer {
@@ -222,14 +222,14 @@ async fn schema_subjects(State(registry): Shared, Path(id): Path<String>, parame
     let mut names: Vec<String> =
         uses(&registry, &id, on(&parameters, "deleted"))?.into_iter().map(|(subject, _)| subject).collect();
     names.dedup();
-    ok(&json!(names))
+    Ok(ok(&json!(names)))
 }
 
 async fn schema_versions(State(registry): Shared, Path(id): Path<String>, parameters: Parameters) -> Answer {
     let uses = uses(&registry, &id, on(&parameters, "deleted"))?;
     let rows: Vec<Value> =
         uses.into_iter().map(|(subject, version)| json!({ "subject": subject, "version": version })).collect();
-    ok(&json!(rows))
+    Ok(ok(&json!(rows)))
 }
 
 // === levels ===
@@ -241,7 +241,7 @@ struct LevelBody {
 
 async fn global_level(State(registry): Shared) -> Answer {
     let level = registry.read(|state| state.level_of(None).map(str::to_owned));
-    ok(&json!({ "compatibilityLevel": level }))
+    Ok(ok(&json!({ "compatibilityLevel": level })))
 }
 
 async fn level(State(registry): Shared, Path(subject): Path<String>, parameters: Parameters) -> Answer {
@@ -252,7 +252,7 @@ async fn level(State(registry): Shared, Path(subject): Path<String>, parameters:
         level.map(str::to_owned)
     });
     let level = level.ok_or_else(|| ApiError::no_level(&subject))?;
-    ok(&json!({ "compatibilityLevel": level }))
+    Ok(ok(&json!({ "compatibilityLevel": level })))
 }
 
 async fn set_global_level(State(registry): Shared, body: Body) -> Answer {
@@ -266,20 +266,20 @@ async fn set_level(State(registry): Shared, Path(subject): Path<String>, body: B
 async fn put_level(registry: &Registry, subject: Option<&str>, body: Body) -> Answer {
     let LevelBody { compatibility } = parse(body)?;
     registry.set_level(subject, Some(&compatibility)).await?;
-    ok(&json!({ "compatibility": compatibility.to_ascii_uppercase() }))
+    Ok(ok(&json!({ "compatibility": compatibility.to_ascii_uppercase() })))
 }
 
 async fn reset_global_level(State(registry): Shared) -> Answer {
     let before = registry.read(|state| state.level_of(None).map(str::to_owned));
     registry.set_level(None, None).await?;
-    ok(&json!({ "compatibilityLevel": before }))
+    Ok(ok(&json!({ "compatibilityLevel": before })))
 }
 
 async fn reset_level(State(registry): Shared, Path(subject): Path<String>) -> Answer {
     let before = registry.read(|state| state.level_of(Some(&subject)).map(str::to_owned));
     let before = before.ok_or_else(|| ApiError::no_level(&subject))?;
     registry.set_level(Some(&subject), None).await?;
-    ok(&json!({ "compatibilityLevel": before }))
+    Ok(ok(&json!({ "compatibilityLevel": before })))
 }
 
 // === modes ===
@@ -291,7 +291,7 @@ struct ModeBody {
 
 async fn global_mode(State(registry): Shared) -> Answer {
     let mode = registry.read(|state| state.mode_of(None).map(str::to_owned));
-    ok(&json!({ "mode": mode }))
+    Ok(ok(&json!({ "mode": mode })))
 }
 
 async fn mode(State(registry): Shared, Path(subject): Path<String>, parameters: Parameters) -> Answer {
@@ -302,7 +302,7 @@ async fn mode(State(registry): Shared, Path(subject): Path<String>, parameters: 
         mode.map(str::to_owned)
     });
     let mode = mode.ok_or_else(|| ApiError::no_mode(&subject))?;
-    ok(&json!({ "mode": mode }))
+    Ok(ok(&json!({ "mode": mode })))
 }
 
 async fn set_global_mode(State(registry): Shared, body: Body) -> Answer {
@@ -316,19 +316,19 @@ async fn set_mode(State(registry): Shared, Path(subject): Path<String>, body: Bo
 async fn put_mode(registry: &Registry, subject: Option<&str>, body: Body) -> Answer {
     let ModeBody { mode } = parse(body)?;
     registry.set_mode(subject, Some(&mode)).await?;
-    ok(&json!({ "mode": mode.to_ascii_uppercase() }))
+    Ok(ok(&json!({ "mode": mode.to_ascii_uppercase() })))
 }
 
 async fn reset_mode(State(registry): Shared, Path(subject): Path<String>) -> Answer {
     let before = registry.read(|state| state.mode_of(Some(&subject)).map(str::to_owned));
     let before = before.ok_or_else(|| ApiError::no_mode(&subject))?;
     registry.set_mode(Some(&subject), None).await?;
-    ok(&json!({ "mode": before }))
+    Ok(ok(&json!({ "mode": before })))
 }
 
 // === compatibility ===
 
-fn verdict(messages: &[String], parameters: &Parameters) -> Answer {
+fn verdict(messages: &[String], parameters: &Parameters) -> Response {
     let mut body = json!({ "is_compatible": messages.is_empty() });
     if on(parameters, "verbose") {
         body["messages"] = json!(messages);
@@ -344,10 +344,10 @@ async fn check_one(
 ) -> Answer {
     let name = VersionName::parse(&version)?;
     let messages = registry.check(&subject, &submitted(body)?, Some(name))?;
-    verdict(&messages, &parameters)
+    Ok(verdict(&messages, &parameters))
 }
 
 async fn check_all(State(registry): Shared, Path(subject): Path<String>, parameters: Parameters, body: Body) -> Answer {
     let messages = registry.check(&subject, &submitted(body)?, None)?;
-    verdict(&messages, &parameters)
+    Ok(verdict(&messages, &parameters))
 }

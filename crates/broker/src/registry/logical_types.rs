@@ -95,20 +95,11 @@ impl<'a> Walk<'a> {
             let named = |field: &&Value, wanted: &str| field["name"].as_str() == Some(wanted);
             let found = wanted.iter().find_map(|wanted| written.clone().find(|field| named(field, wanted)));
             if let Some(found) = found {
-                let spaces = (namespace_part(&written_space), namespace_part(&read_space));
-                self.compare((&found["type"], spaces.0), (&field["type"], spaces.1), &format!("field {name}"));
+                self.compare((&found["type"], written_space), (&field["type"], read_space), &format!("field {name}"));
             }
         }
     }
 }
-
-/// Namespaces live as long as the schema texts; a record's own is a part of its text.
-fn namespace_part<'a>(space: &Space<'a>) -> &'a str {
-    space.0
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Space<'a>(&'a str);
 
 /// Follows a name to its definition, and `{"type": {...}}` to what is inside.
 fn resolve<'a>(node: Node<'a>, names: &HashMap<String, Node<'a>>) -> Node<'a> {
@@ -166,13 +157,13 @@ fn logical(value: &Value) -> Option<String> {
 }
 
 /// The full name of a named type, and the namespace in force inside of it.
-fn full_name<'a>(node: Node<'a>) -> (String, Space<'a>) {
+fn full_name(node: Node<'_>) -> (String, &str) {
     let name = node.0.get("name").and_then(Value::as_str).unwrap_or_default();
     if let Some((space, _)) = name.rsplit_once('.') {
-        return (name.to_owned(), Space(space));
+        return (name.to_owned(), space);
     }
     let space = node.0.get("namespace").and_then(Value::as_str).unwrap_or(node.1);
-    (qualified(name, space), Space(space))
+    (qualified(name, space), space)
 }
 
 /// All named types of a schema and of those it refers to.
@@ -196,7 +187,7 @@ fn collect<'a>(node: Node<'a>, names: &mut HashMap<String, Node<'a>>) {
                 let mut space = node.1;
                 if matches!(kind.as_str(), "record" | "error" | "enum" | "fixed") {
                     let (name, inner) = full_name(node);
-                    space = inner.0;
+                    space = inner;
                     names.insert(name, node);
                 }
                 for field in object.get("fields").and_then(Value::as_array).into_iter().flatten() {

@@ -27,7 +27,13 @@ fn member(broker: &TestBroker, group: &str, topic: &str, extra: &[(&str, &str)])
 }
 
 fn partitions(consumer: &BaseConsumer) -> BTreeSet<i32> {
-    consumer.assignment().unwrap().elements().iter().map(|element| element.partition()).collect()
+    consumer
+        .assignment()
+        .unwrap()
+        .elements()
+        .iter()
+        .map(rdkafka::topic_partition_list::TopicPartitionListElem::partition)
+        .collect()
 }
 
 /// Polls all members until their assignments satisfy `check`.
@@ -116,7 +122,7 @@ async fn committed_offsets_survive_restarts() {
         asked.add_partition("kept", 0);
         asked.add_partition("kept", 1);
         let found = consumer.committed_offsets(asked, PATIENCE).unwrap();
-        let offsets: Vec<Offset> = found.elements().iter().map(|element| element.offset()).collect();
+        let offsets = [found.elements()[0].offset(), found.elements()[1].offset()];
         assert_eq!(offsets, [Offset::Offset(3), Offset::Offset(4)], "orderly: {orderly}");
         assert_eq!(found.elements()[0].metadata(), "a note");
     }

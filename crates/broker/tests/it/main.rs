@@ -1,7 +1,10 @@
 //! The broker as its clients see it: librdkafka for Kafka, HTTP for the schema registry, raw frames for the rude ones.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test by panicking")]
+
 mod admin;
 mod consume;
+mod disk;
 mod frames;
 mod groups;
 mod produce;

@@ -70,7 +70,7 @@ async fn topics_settings_and_ids_survive_and_deleted_topics_stay_away() {
     assert_eq!(results, [Ok("goes".to_owned())]);
     broker.restart().await;
     let metadata = broker.consumer(&[]).fetch_metadata(None, PATIENCE).unwrap();
-    let names: BTreeSet<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
+    let names: BTreeSet<&str> = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name).collect();
     assert_eq!(names, BTreeSet::from(["__consumer_offsets", "_schemas", "stays"]));
     let described =
         broker.admin().describe_configs(&[ResourceSpecifier::Topic("stays")], &AdminOptions::new()).await.unwrap();

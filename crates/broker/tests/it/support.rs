@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, Handle, Settings};
+use commitlog::{RealVfs, Vfs};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -20,6 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct TestBroker {
     handle: Option<Handle>,
     pub(crate) settings: Settings,
+    vfs: Arc<dyn Vfs>,
     dir: tempfile::TempDir,
 }
 
@@ -29,11 +32,22 @@ impl TestBroker {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_on(Arc::new(RealVfs), change).await
+    }
+
+    /// A broker on a file system of the test's.
+    pub(crate) async fn start_on(vfs: Arc<dyn Vfs>, change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings::on_free_ports(dir.path());
         change(&mut settings);
-        let handle = launch(settings.clone()).await;
-        Self { handle: Some(handle), settings, dir }
+        let handle = launch(settings.clone(), &vfs).await;
+        Self { handle: Some(handle), settings, vfs, dir }
+    }
+
+    /// Ends without an orderly stop and starts again on what the disk has kept.
+    pub(crate) async fn restart_on(&mut self, vfs: Arc<dyn Vfs>) {
+        self.vfs = vfs;
+        self.crash_and_restart().await;
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -54,7 +68,7 @@ impl TestBroker {
         self.settings.listen = handle.kafka();
         self.settings.registry_listen = handle.registry();
         handle.stop().await;
-        self.handle = Some(launch(self.settings.clone()).await);
+        self.handle = Some(launch(self.settings.clone(), &self.vfs).await);
     }
 
     /// Drops the broker without an orderly stop, as a crash would, and starts it again.
@@ -64,7 +78,7 @@ impl TestBroker {
         self.settings.registry_listen = handle.registry();
         drop(handle);
         tokio::task::yield_now().await;
-        self.handle = Some(launch(self.settings.clone()).await);
+        self.handle = Some(launch(self.settings.clone(), &self.vfs).await);
     }
 
     pub(crate) fn client(&self) -> ClientConfig {
@@ -114,11 +128,11 @@ impl TestBroker {
     }
 }
 
-async fn launch(settings: Settings) -> Handle {
+async fn launch(settings: Settings, vfs: &Arc<dyn Vfs>) -> Handle {
     let context = daemon::Context::new("broker", "test");
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match Broker::start(settings.clone(), &context).await {
+        match Broker::start_on(settings.clone(), &context, Arc::clone(vfs)).await {
             // connections of the predecessor may hold the port for a moment
             Err(broker::Error::Listen { .. }) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -140,9 +154,9 @@ pub(crate) struct Seen {
 /// Polls until `count` records were read.
 pub(crate) fn take(consumer: &BaseConsumer, count: usize) -> Vec<Seen> {
     let deadline = Instant::now() + PATIENCE;
-    let mut seen = Vec::new();
+    let (mut seen, mut errors) = (Vec::new(), Vec::new());
     while seen.len() < count {
-        assert!(Instant::now() < deadline, "{} of {count} records: {seen:?}", seen.len());
+        assert!(Instant::now() < deadline, "{} of {count} records: {seen:?}, errors: {errors:?}", seen.len());
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => seen.push(Seen {
                 partition: message.partition(),
@@ -150,16 +164,11 @@ pub(crate) fn take(consumer: &BaseConsumer, count: usize) -> Vec<Seen> {
                 timestamp: message.timestamp().to_millis(),
                 payload: String::from_utf8(message.payload().unwrap_or_default().to_vec()).unwrap(),
             }),
-            Some(Err(error)) => tracing_free_note(&error),
+            Some(Err(error)) => errors.push(error), // a broker that restarts is no failure by itself
             None => {}
         }
     }
     seen
-}
-
-/// Errors of a client on the way (a broker that restarts) are not failures of a test; they show when it fails.
-fn tracing_free_note(error: &rdkafka::error::KafkaError) {
-    println!("consumer: {error}");
 }
 
 /// Produces one record and waits for its acknowledge; returns its offset.
