@@ -26,6 +26,9 @@ pub enum Error {
     /// Another process writes as this sink; going on would fight it.
     #[error("another process took over as sink {sink_id}, this one stops")]
     Fenced { sink_id: String },
+    /// The loop was stuck when the time to stop was over, most likely in a question to a stream that is away.
+    #[error("the loop that reads the stream did not end in time and was left behind")]
+    LeftBehind,
     /// The time to stop was over before the target confirmed what was in hand; it is read again at the next start.
     #[error("{records} records in hand were not confirmed when the time to stop was over")]
     Unconfirmed { records: usize },

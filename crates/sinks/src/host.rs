@@ -280,6 +280,7 @@ impl<S: Sink, I: Source, D: DeadLetters> Host<S, I, D> {
         let resume = around.runtime.block_on(limited(around, target, "connecting", call))?;
         if resume != Resume::Continue {
             self.batch.clear(); // the target decides what comes next
+            self.confirmed.clear();
             self.resume = Some(resume);
         }
         self.connected = true;
@@ -292,8 +293,12 @@ impl<S: Sink, I: Source, D: DeadLetters> Host<S, I, D> {
             self.source.open(resume)?;
             self.resume = None;
             let at = self.source.positions();
-            self.confirmed = at.iter().map(|place| ((place.topic, place.partition), place.offset)).collect();
-            self.oldest_ms = None;
+            if self.confirmed.is_empty() {
+                self.oldest_ms = None;
+            }
+            for place in &at {
+                self.confirmed.entry((place.topic, place.partition)).or_insert(place.offset);
+            }
             self.lag_due_ms = 0;
             tracing::info!(partitions = at.len(), "reading the stream");
         }

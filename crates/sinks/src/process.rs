@@ -4,6 +4,7 @@
 //! runs beside it and ends last.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::admin::Admin;
 use model::Health;
@@ -25,6 +26,9 @@ use crate::timescale::TimescaleSink;
 
 /// The environment variable that carries the settings, as the document fixes it.
 pub const SETTINGS_VARIABLE: &str = "SINK_CONFIG";
+
+/// How long the loop has to end after the stop: its drain time and one unanswered question to the stream.
+const STOP_MAX: Duration = Duration::from_secs(25);
 
 /// Options of `streamforge sink`.
 #[derive(Debug, Clone, clap::Args)]
@@ -134,7 +138,14 @@ async fn serve<S: Sink + Send + 'static>(
     let host = Host::new(sink, source, letters, SchemaGate::new(schemas), around);
     let admin_stop = CancellationToken::new();
     let work = async {
-        let result = on_thread(move || host.run()).await;
+        let stopping = async {
+            ctx.stop.cancelled().await;
+            tokio::time::sleep(STOP_MAX).await;
+        };
+        let result = tokio::select! {
+            result = on_thread(move || host.run()) => result,
+            () = stopping => Err(Error::LeftBehind), // the thread ends with the process; unconfirmed records stay on the stream
+        };
         admin_stop.cancel();
         result
     };

@@ -21,6 +21,12 @@ pub fn day(timestamp_ms: i64) -> String {
     Timestamp::from_millis(timestamp_ms).to_string().chars().take_while(|c| *c != 'T').collect()
 }
 
+/// The same day as a number, to compare.
+pub fn day_number(timestamp_ms: i64) -> i64 {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    timestamp_ms.div_euclid(DAY_MS)
+}
+
 /// Folder of a day.
 pub fn folder(topic: Topic, timestamp_ms: i64) -> String {
     format!("{}/date={}", topic.name(), day(timestamp_ms))

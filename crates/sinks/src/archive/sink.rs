@@ -40,7 +40,8 @@ type Lane = (Topic, i32);
 struct OpenFile {
     first: i64,
     first_ms: i64,
-    day: String,
+    /// Number of the day its first record is of.
+    day: i64,
     next: i64,
     rows: usize,
     /// When it was begun on the host's clock; the first settle after that fills it in.
@@ -140,7 +141,7 @@ impl ArchiveSink {
         let Ok((_, body)) = unframe(record.payload) else { return Ok(()) }; // write() has decoded it already
         let timestamp_ms = record.timestamp_ms.max(0);
         // a file belongs to one day; a record that is late for an earlier day stays in the file that is open
-        let new_day = self.open.get(&lane).is_some_and(|open| names::day(timestamp_ms) > open.day);
+        let new_day = self.open.get(&lane).is_some_and(|open| names::day_number(timestamp_ms) > open.day);
         if new_day {
             self.close(lane)?;
         }
@@ -149,7 +150,7 @@ impl ArchiveSink {
             Entry::Vacant(entry) => entry.insert(OpenFile {
                 first: record.place.offset,
                 first_ms: timestamp_ms,
-                day: names::day(timestamp_ms),
+                day: names::day_number(timestamp_ms),
                 next: record.place.offset,
                 rows: 0,
                 begun_ms: None,

@@ -186,3 +186,136 @@ fn origin(metadata: model::TextMap<'_>) -> (&str, &str) {
     }
     (gateway_id, adapter_id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Classification, Resolution, Statistics, TextMap, Timestamp, ValueType};
+
+    use super::super::schema::{TABLES, TELEMETRY_1HOUR};
+
+    /// Lengths of the fields of one row; `None` is NULL.
+    fn fields(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
+        let (count, mut rest) = bytes.split_at(2);
+        let mut fields = Vec::new();
+        for _ in 0..i16::from_be_bytes(count.try_into().unwrap()) {
+            let (length, after) = rest.split_at(4);
+            let length = usize::try_from(i32::from_be_bytes(length.try_into().unwrap())).ok();
+            let (field, after) = after.split_at(length.unwrap_or(0));
+            fields.push(length.map(|_| field.to_vec()));
+            rest = after;
+        }
+        assert!(rest.is_empty(), "one row and nothing behind it");
+        fields
+    }
+
+    fn named(table: &Table, bytes: &[u8]) -> impl Fn(&str) -> Option<Vec<u8>> {
+        let names: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
+        let fields = fields(bytes);
+        assert_eq!(fields.len(), names.len(), "{}", table.name);
+        move |name| fields[names.iter().position(|have| *have == name).unwrap()].clone()
+    }
+
+    fn a_reading() -> Reading<'static> {
+        Reading {
+            asset_id: "a",
+            asset_path: None,
+            parameter: "p",
+            value: Value::Int(7),
+            value_type: ValueType::Int,
+            value_label: Some("on"),
+            unit: None,
+            quality: Quality::Suspect,
+            quality_reason: Some("RANGE_SOFT"),
+            reasons: TextList::Slice(&["RANGE_SOFT"]),
+            classification: Classification::Telemetry,
+            device_time: Timestamp::YEAR_2000,
+            gateway_time: Timestamp::YEAR_2000.plus_micros(1),
+            time_source: "DEVICE",
+            clock_state: "SYNCED",
+            clock_skew_ms: Some(-1),
+            epoch: 2,
+            seq: 3,
+            flags: TextList::default(),
+            metadata: TextMap::Slice(&[("adapter_id", "ad"), ("gateway_id", "gw")]),
+            tags: TextMap::default(),
+        }
+    }
+
+    #[test]
+    fn fields_stand_in_the_order_of_the_columns() {
+        let mut payload = Vec::new();
+        telemetry::encode(&mut payload, 1, &a_reading());
+        let mut out = BytesMut::new();
+        assert_eq!(append(&mut out, &TELEMETRY, Topic::TelemetryClean, &payload), Ok(1));
+        let field = named(&TELEMETRY, &out);
+        assert_eq!(field("time"), Some(vec![0; 8]));
+        assert_eq!(field("value"), Some(7.0_f64.to_be_bytes().to_vec()));
+        assert_eq!(field("value_int"), Some(7_i64.to_be_bytes().to_vec()));
+        assert_eq!((field("value_bool"), field("value_text"), field("unit")), (None, None, None));
+        assert_eq!(field("value_label"), Some(b"on".to_vec()));
+        assert_eq!(field("quality_reason"), Some(b"RANGE_SOFT".to_vec()));
+        assert_eq!((field("adapter_id"), field("gateway_id")), (Some(b"ad".to_vec()), Some(b"gw".to_vec())));
+        assert_eq!(field("seq"), Some(3_i64.to_be_bytes().to_vec()));
+        assert_eq!(field("gateway_time"), Some(1_i64.to_be_bytes().to_vec()));
+    }
+
+    #[test]
+    fn windows_and_events_fill_their_tables() {
+        let at = Timestamp::YEAR_2000;
+        let statistics = Statistics {
+            count: 1,
+            sum: 2.0,
+            mean: 3.0,
+            m2: 4.0,
+            min: 5.0,
+            min_time: at,
+            max: 6.0,
+            max_time: at,
+            first: 7.0,
+            first_time: at,
+            last: 8.0,
+            last_time: at,
+            good_count: 9,
+            suspect_count: 10,
+            uncertain_count: 11,
+        };
+        let window = Aggregate {
+            asset_id: "a",
+            parameter: "p",
+            unit: None,
+            resolution: Resolution::Hour,
+            window_start: at,
+            window_end: at.plus_micros(3_600_000_000),
+            statistics,
+            quality: Quality::Good,
+            revision: 12,
+            gateway_time: at,
+            gateway_id: "gw",
+        };
+        let (mut payload, mut out) = (Vec::new(), BytesMut::new());
+        aggregate::encode(&mut payload, 1, &window);
+        append(&mut out, &TELEMETRY_1HOUR, Topic::Telemetry1hour, &payload).unwrap();
+        let field = named(&TELEMETRY_1HOUR, &out);
+        for (name, number) in [("sum", 2.0_f64), ("avg", 3.0), ("m2", 4.0), ("min", 5.0), ("max", 6.0), ("last", 8.0)] {
+            assert_eq!(field(name), Some(number.to_be_bytes().to_vec()), "{name}");
+        }
+        assert_eq!(field("revision"), Some(12_i64.to_be_bytes().to_vec()));
+        assert_eq!(field("uncertain_count"), Some(11_i64.to_be_bytes().to_vec()));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        // G-08, REC-08
+        let mut payload = Vec::new();
+        telemetry::encode(&mut payload, 1, &a_reading());
+        for table in TABLES {
+            for topic in [Topic::TelemetryClean, Topic::Telemetry1s, Topic::EventsClean] {
+                for cut in 0..payload.len() {
+                    let mut out = BytesMut::new();
+                    assert!(append(&mut out, table, topic, &payload[..cut]).is_err());
+                }
+            }
+        }
+    }
+}

@@ -7,3 +7,4 @@ mod host;
 mod stream;
 mod support;
 mod timescale;
+mod tls;

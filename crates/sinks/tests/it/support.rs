@@ -35,7 +35,8 @@ pub(crate) fn postgres(test: &str) -> Option<Postgres> {
     match available() {
         Ok(_) => Some(Postgres::start().unwrap()),
         Err(reason) => {
-            writeln!(std::io::stderr(), "not run: {test}: {reason}").unwrap();
+            let line = format!("not run: {test}: {reason}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
             None
         }
     }
