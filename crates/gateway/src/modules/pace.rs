@@ -9,7 +9,7 @@ pub(super) const BATCH_RECORDS_MAX: usize = 8192;
 /// Longest time records are let gather.
 const GATHER_MAX: Duration = Duration::from_millis(50);
 /// Batches below this are passed on at once.
-const GATHER_FROM: usize = 100;
+const GATHER_FROM: usize = 32;
 /// Records per millisecond of gathering: at this rate, 20,000 per second, gathering starts to feed itself.
 const RECORDS_PER_MS: u32 = 20;
 
@@ -40,7 +40,7 @@ mod tests {
     fn a_trickle_is_not_held_and_a_flood_gathers() {
         assert!(settled(1) < 5);
         assert!(settled(10) < 20);
-        assert!(settled(300) > 4000);
+        assert!(settled(100) > 4000);
         assert_eq!(gather(BATCH_RECORDS_MAX), Duration::ZERO, "a backlog is not slowed down");
     }
 }
