@@ -130,7 +130,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
             StreamAddresses { bootstrap: bootstrap.clone(), registry_url: registry_url.clone() }
         }
         StreamMode::Embedded { listen, registry_listen } => {
-            wait_for_broker(&folders, &stop).await?;
+            wait_for_broker(&folders, &console.supervisor, &stop).await?;
             StreamAddresses { bootstrap: listen.to_string(), registry_url: format!("http://{registry_listen}") }
         }
     };
@@ -281,20 +281,20 @@ fn remove_stale(path: &Path) {
 }
 
 /// Waits until the broker has published its addresses.
-async fn wait_for_broker(folders: &Folders, stop: &CancellationToken) -> Result<(), Error> {
+async fn wait_for_broker(
+    folders: &Folders,
+    supervisor: &supervisor::Handle,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
     let file = folders.stream().join("broker.addr");
-    let deadline = Instant::now() + BROKER_START_MAX;
+    let began = Instant::now();
     while !file.exists() {
-        if stop.is_cancelled() || Instant::now() >= deadline {
-            return Err(Error::Broker {
-                seconds: BROKER_START_MAX.as_secs(),
-                reason: if stop.is_cancelled() {
-                    "stopped while waiting".to_owned()
-                } else {
-                    "it published no address".to_owned()
-                },
-                logs: folders.logs().display().to_string(),
-            });
+        let child = supervisor.children().into_iter().find(|child| child.role == children::Role::Broker);
+        let gave_up = child.as_ref().is_some_and(|child| child.health == model::Health::Failed);
+        if stop.is_cancelled() || gave_up || began.elapsed() >= BROKER_START_MAX {
+            let seconds = began.elapsed().as_secs();
+            let reason = child.map_or_else(|| "it was never started".to_owned(), |child| child.reason);
+            return Err(Error::Broker { seconds, reason, logs: folders.logs().display().to_string() });
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

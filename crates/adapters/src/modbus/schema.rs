@@ -84,7 +84,7 @@ pub struct ModbusSettings {
     /// Address of the schema registry; filled in by the gateway.
     pub schema_registry: Option<String>,
     /// Topic for the readings.
-    #[schemars(extend("default" = "telemetry.raw"))]
+    #[schemars(extend("default" = stream::Topic::TelemetryRaw.name()))]
     pub topic: Option<String>,
     /// Revision of the configuration this is part of; filled in by the gateway.
     pub config_revision: Option<String>,

@@ -80,6 +80,7 @@ struct Slot {
     report: Option<probe::Report>,
     silent_probes: u32,
     last_exit: String,
+    last_words: process::LastWords,
     health: Health,
     since: Timestamp,
 }
@@ -165,6 +166,7 @@ impl Supervisor {
                         report: None,
                         silent_probes: 0,
                         last_exit: String::new(),
+                        last_words: process::LastWords::default(),
                         health: Health::Degraded,
                         since: self.clock.now(),
                     };
@@ -224,11 +226,13 @@ impl Supervisor {
                     Ok(mut process) => {
                         for stream in process.take_output() {
                             let component = name.to_owned();
+                            let last_words = Arc::clone(&slot.last_words);
                             self.lines.spawn("child-log", |_| async move {
-                                process::forward_lines(component, stream).await;
+                                process::forward_lines(component, stream, last_words).await;
                                 Ok::<(), std::convert::Infallible>(())
                             });
                         }
+                        slot.last_words.lock().unwrap_or_else(PoisonError::into_inner).clear();
                         tracing::info!(child = name, pid = process.pid, "child started");
                         slot.process = Some(process);
                     }
@@ -308,17 +312,20 @@ impl Supervisor {
 
 /// State and sentence for the page.
 fn judge(slot: &Slot) -> (Health, String) {
+    let last_words = slot.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let last_exit =
+        if last_words.is_empty() { slot.last_exit.clone() } else { format!("{}: {last_words}", slot.last_exit) };
     match (slot.machine.lifecycle(), &slot.report) {
         (Lifecycle::Running { .. }, Some(report)) if slot.silent_probes >= 3 => {
             (report.health.max(Health::Degraded), "does not answer health questions".to_owned())
         }
         (Lifecycle::Running { .. }, Some(report)) => (report.health, report.reason.clone()),
         (Lifecycle::Running { .. }, None) => (Health::Degraded, "starting".to_owned()),
-        (Lifecycle::Backoff { .. }, _) => (Health::Unhealthy, format!("{}; it will be started again", slot.last_exit)),
+        (Lifecycle::Backoff { .. }, _) => (Health::Unhealthy, format!("{last_exit}; it will be started again")),
         (Lifecycle::Stopping { .. }, _) => (Health::Degraded, "stopping".to_owned()),
         (Lifecycle::Failed { .. }, _) => {
             let what = "gave up for 15 minutes; see its log, mend the cause and restart it";
-            (Health::Failed, format!("{}: {what}", slot.last_exit))
+            (Health::Failed, format!("{last_exit}; {what}"))
         }
         (Lifecycle::Stopped, _) => (Health::Degraded, "stopped".to_owned()),
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use daemon::{Launch, launch};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -10,6 +11,8 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::children::ChildPlan;
 
+/// Characters of a child's last words that are kept.
+const LAST_WORDS_MAX: usize = 500;
 /// A longer line of a child is cut here.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
@@ -79,8 +82,11 @@ impl Process {
     }
 }
 
+/// What a child said of its own end: its last line that begins with the program's name.
+pub type LastWords = Arc<Mutex<String>>;
+
 /// Passes every line of a child's output to the log until it ends.
-pub async fn forward_lines(component: String, stream: Box<dyn AsyncRead + Send + Unpin>) {
+pub async fn forward_lines(component: String, stream: Box<dyn AsyncRead + Send + Unpin>, last_words: LastWords) {
     let mut reader = BufReader::with_capacity(8 * 1024, stream);
     let mut line: Vec<u8> = Vec::new();
     loop {
@@ -94,16 +100,19 @@ pub async fn forward_lines(component: String, stream: Box<dyn AsyncRead + Send +
         line.extend_from_slice(&chunk[..taken.min(room)]);
         reader.consume(taken);
         if end.is_some() {
-            pass_on(&component, &mut line);
+            pass_on(&component, &mut line, &last_words);
         }
     }
-    pass_on(&component, &mut line);
+    pass_on(&component, &mut line, &last_words);
 }
 
-fn pass_on(component: &str, line: &mut Vec<u8>) {
+fn pass_on(component: &str, line: &mut Vec<u8>, last_words: &LastWords) {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end();
-    if !text.is_empty() {
+    if let Some(words) = text.strip_prefix("streamforge: ") {
+        let cut = words.chars().take(LAST_WORDS_MAX).collect();
+        *last_words.lock().unwrap_or_else(PoisonError::into_inner) = cut;
+    } else if !text.is_empty() {
         daemon::logging::forward(component, text);
     }
     line.clear();

@@ -31,7 +31,11 @@ pub(crate) fn reading() -> Reading<'static> {
         epoch: 3,
         seq: 41_256,
         flags: TextList::Slice(&["initial", "gap_before"]),
-        metadata: TextMap::Slice(&[("gateway_id", "gw-1"), ("adapter_id", "adapter_modbus_001"), ("source_ref", "u=1;fc=3;a=0")]),
+        metadata: TextMap::Slice(&[
+            ("gateway_id", "gw-1"),
+            ("adapter_id", "adapter_modbus_001"),
+            ("source_ref", "u=1;fc=3;a=0"),
+        ]),
         tags: TextMap::Slice(&[("line", "1")]),
     }
 }
