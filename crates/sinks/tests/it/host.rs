@@ -2,15 +2,17 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use model::Health;
 use sinks::Error;
 use sinks::batch::{Batch, Place};
 use sinks::error::TargetError;
+use sinks::host::Patience;
 use sinks::sink::{Outcome, Refusal, Resume, Sink, Standing};
 use stream::Topic;
 
-use crate::support::{MemoryLetters, MemoryStream, Running, eventually, publish};
+use crate::support::{MemoryLetters, MemoryStream, Running, eventually, impatient, publish};
 
 /// Everything is shared with the test.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +93,23 @@ async fn an_outage_opens_the_breaker_reads_nothing_and_loses_nothing() {
     places.sort();
     places.dedup();
     assert_eq!(places.len(), 6, "each once");
+}
+
+// F18: the fifth failure is the last call until the cooldown is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_breaker_leaves_the_target_alone() {
+    let stream = MemoryStream::default();
+    let fake = Fake::default();
+    fake.down.store(true, Ordering::SeqCst);
+    publish(&stream, 0..3);
+    let patience = Patience { cooldown: Duration::from_secs(3600), ..impatient() };
+    let running = Running::start_with(patience, fake.clone(), stream.clone(), MemoryLetters::default());
+    eventually("opening", || running.health()["breaker_state"] == "open");
+    let reason = running.health()["reason"].clone();
+    eventually("the next report", || running.health()["reason"] != reason); // it counts the seconds to the trial
+    running.stop().unwrap();
+    assert_eq!(fake.calls.load(Ordering::SeqCst), 5);
+    assert_eq!(stream.polls(), 0);
 }
 
 // R-09, AC-100: a poison row goes to the dead letters, the position advances, the breaker stays closed.

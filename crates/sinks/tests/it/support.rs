@@ -267,12 +267,21 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start<S: Sink + Send + 'static>(sink: S, stream: MemoryStream, letters: MemoryLetters) -> Self {
+        Self::start_with(impatient(), sink, stream, letters)
+    }
+
+    pub(crate) fn start_with<S: Sink + Send + 'static>(
+        patience: Patience,
+        sink: S,
+        stream: MemoryStream,
+        letters: MemoryLetters,
+    ) -> Self {
         let ctx = Context::new("sink_test", "gw-1");
         let around = Surroundings {
             sink_id: "test".to_owned(),
             topics: vec![Topic::TelemetryClean],
             limits: BatchLimits { rows_max: 1000, bytes_max: 1 << 20, wait: Duration::from_millis(5) },
-            patience: impatient(),
+            patience,
             runtime: Handle::current(),
             stop: ctx.stop.clone(),
             clock: Arc::clone(&ctx.clock),

@@ -12,16 +12,23 @@ use stream::Topic;
 
 use crate::support::postgres;
 
-/// Makes `<name>.crt` and `<name>.key` for the host `localhost`, signed by itself.
-fn certificate(folder: &Path, name: &str) -> bool {
-    let done = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=test", "-addext", "subjectAltName=DNS:localhost", "-out"])
-        .arg(folder.join(format!("{name}.crt")))
-        .arg("-keyout")
-        .arg(folder.join(format!("{name}.key")))
-        .output();
-    done.is_ok_and(|output| output.status.success())
+fn openssl(folder: &Path, arguments: &str) {
+    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Makes the authority `<name>-ca.crt` and, signed by it, `<name>.crt` and `<name>.key` for the host `localhost`.
+fn certificates(folder: &Path, name: &str) {
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(folder, &format!("req -x509 {key} -days 2 -subj /CN={name} -out {name}-ca.crt -keyout {name}-ca.key"));
+    let extensions = "-addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE";
+    openssl(folder, &format!("req {key} -subj /CN=server {extensions} -out {name}.csr -keyout {name}.key"));
+    openssl(
+        folder,
+        &format!(
+            "x509 -req -in {name}.csr -CA {name}-ca.crt -CAkey {name}-ca.key -copy_extensions copy -days 2 -out {name}.crt"
+        ),
+    );
 }
 
 async fn connect(url: &str, ca_file: &Path) -> Result<(), String> {
@@ -35,7 +42,8 @@ async fn only_the_right_certificate_for_the_right_host_is_trusted() {
     let test = "only_the_right_certificate_for_the_right_host_is_trusted";
     let Some(server) = postgres(test) else { return };
     let folder = server.folder();
-    assert!(certificate(folder, "server") && certificate(folder, "other"), "the openssl program makes certificates");
+    certificates(folder, "server");
+    certificates(folder, "other");
     let owner = fs::metadata(folder.join("data")).unwrap();
     let key = folder.join("server.key");
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -49,10 +57,10 @@ async fn only_the_right_certificate_for_the_right_host_is_trusted() {
     server.start_again().unwrap();
 
     let url = format!("postgres://postgres@localhost:{}/postgres?sslmode=verify-full", server.port());
-    let right = folder.join("server.crt");
+    let right = folder.join("server-ca.crt");
     connect(&url, &right).await.unwrap();
-    assert_eq!(server.psql("postgres", "SELECT count(*) FROM sf_sink_offsets WHERE epoch = 1").unwrap(), "12");
-    let error = connect(&url, &folder.join("other.crt")).await.unwrap_err();
+    assert_eq!(server.psql("postgres", "SELECT count(*) FROM sf_sink_offsets WHERE epoch = 1").unwrap(), "60");
+    let error = connect(&url, &folder.join("other-ca.crt")).await.unwrap_err();
     assert!(error.contains("certificate"), "{error}");
     let error = connect(&url.replace("localhost", "127.0.0.1"), &right).await.unwrap_err();
     assert!(error.contains("certificate") || error.contains("name"), "{error}");
