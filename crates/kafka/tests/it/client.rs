@@ -13,7 +13,8 @@ async fn broker(dir: &std::path::Path) -> (Handle, Settings) {
     let settings = BrokerSettings::on_free_ports(dir);
     let handle = Broker::start(settings, &daemon::Context::new("broker", "test")).await.expect("the broker starts");
     let client = Settings::new(&handle.kafka().to_string(), "test");
-    let plan = TopicPlan { name: TOPIC.to_owned(), partitions: 3, config: vec![("retention.ms".to_owned(), "-1".to_owned())] };
+    let plan =
+        TopicPlan { name: TOPIC.to_owned(), partitions: 3, config: vec![("retention.ms".to_owned(), "-1".to_owned())] };
     let created = create_topics(&client, &[plan]).await.expect("the topic is created");
     assert_eq!(created, [TOPIC]);
     (handle, client)
@@ -25,7 +26,9 @@ fn send(settings: &Settings, count: usize) {
     for i in 0..count {
         let text = format!("value-{i}");
         let partition = i32::try_from(i % 3).unwrap();
-        batch.send(TOPIC, partition, b"key", text.as_bytes(), 1_000 + i64::try_from(i).unwrap(), &[("h", b"x")]).unwrap();
+        batch
+            .send(TOPIC, partition, b"key", text.as_bytes(), 1_000 + i64::try_from(i).unwrap(), &[("h", b"x")])
+            .unwrap();
     }
     assert!(batch.finish().wait(WAIT).unwrap(), "acknowledged in time");
     assert_eq!(producer.unacknowledged(), 0);
@@ -85,7 +88,10 @@ async fn commits_keep_their_text_and_survive_a_restart() {
     let again = BrokerSettings::on_free_ports(dir.path());
     let handle = Broker::start(again, &daemon::Context::new("broker", "test")).await.unwrap();
     let settings = Settings::new(&handle.kafka().to_string(), "test");
-    let found = tokio::task::spawn_blocking(move || Consumer::open(&settings, "g").unwrap().committed(TOPIC, 3).unwrap()).await.unwrap();
+    let found =
+        tokio::task::spawn_blocking(move || Consumer::open(&settings, "g").unwrap().committed(TOPIC, 3).unwrap())
+            .await
+            .unwrap();
     assert_eq!(found, expected);
     handle.stop().await;
 }
@@ -98,10 +104,14 @@ async fn an_offset_that_is_gone_is_an_error_and_never_a_jump() {
     tokio::task::spawn_blocking(move || {
         send(&settings, 3);
         let consumer = Consumer::open(&settings, "g").unwrap();
-        consumer.assign(&[Position { topic: TOPIC.to_owned(), partition: 0, offset: 500, metadata: String::new() }]).unwrap();
+        consumer
+            .assign(&[Position { topic: TOPIC.to_owned(), partition: 0, offset: 500, metadata: String::new() }])
+            .unwrap();
         let mut result = Ok(0);
         for _ in 0..20 {
-            result = consumer.poll(10, Duration::from_millis(500), Duration::ZERO, |record| panic!("read offset {}", record.offset()));
+            result = consumer.poll(10, Duration::from_millis(500), Duration::ZERO, |record| {
+                panic!("read offset {}", record.offset())
+            });
             if result.is_err() {
                 break;
             }
@@ -133,7 +143,10 @@ async fn records_sent_while_the_broker_is_away_arrive_once_when_it_is_back() {
     let again = BrokerSettings { listen: address, ..BrokerSettings::on_free_ports(dir.path()) };
     let handle = Broker::start(again, &daemon::Context::new("broker", "test")).await.unwrap();
     tokio::time::timeout(WAIT, pending.done()).await.expect("in time").expect("delivered");
-    let end = tokio::task::spawn_blocking(move || Consumer::open(&settings, "g").unwrap().watermarks(TOPIC, 0).unwrap()).await.unwrap();
+    let end =
+        tokio::task::spawn_blocking(move || Consumer::open(&settings, "g").unwrap().watermarks(TOPIC, 0).unwrap())
+            .await
+            .unwrap();
     assert_eq!(end, (0, 51));
     handle.stop().await;
 }

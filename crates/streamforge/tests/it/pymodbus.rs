@@ -44,8 +44,6 @@ fn expected(c: i64) -> BTreeMap<&'static str, Values> {
     let integer = |number: i64| (Some(number as f64), Some(number), None, None);
     #[expect(clippy::cast_precision_loss, reason = "rounded as the device's reader must round it")]
     let large = (u64::MAX - c.unsigned_abs()) as f64;
-    #[expect(clippy::cast_precision_loss, reason = "the column holds what a double can")]
-    let large = (u64::MAX - c.unsigned_abs()) as f64;
     let truth = |truth: bool| (None, None, Some(truth), None);
     let wrapped = i16::from_be_bytes(u16::try_from((c * 7) & 0xFFFF).expect("masked").to_be_bytes());
     BTreeMap::from([
