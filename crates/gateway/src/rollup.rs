@@ -29,6 +29,8 @@ pub fn roll_up(parts: &[Part]) -> Health {
 
 #[cfg(test)]
 mod tests {
+    use Health::{Degraded, Failed, Healthy, Unhealthy};
+
     use super::*;
 
     fn part(role: Option<Role>, health: Health) -> Part {
@@ -40,7 +42,6 @@ mod tests {
         let broker = |health| part(Some(Role::Broker), health);
         let adapter = |health| part(Some(Role::Adapter), health);
         let sink = |health| part(Some(Role::Sink), health);
-        use Health::{Degraded, Failed, Healthy, Unhealthy};
         assert_eq!(roll_up(&[broker(Healthy), adapter(Healthy), sink(Healthy)]), Healthy);
         assert_eq!(roll_up(&[broker(Healthy), adapter(Healthy), sink(Failed)]), Degraded);
         assert_eq!(roll_up(&[broker(Healthy), adapter(Unhealthy), adapter(Healthy)]), Degraded);

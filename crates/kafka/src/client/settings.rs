@@ -74,6 +74,9 @@ impl Settings {
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.error.backoff.ms", "50")
             .set("queued.min.messages", "50000")
+            // compressed batches grow some tenfold in memory: small answers keep a backlog from filling it
+            .set("fetch.message.max.bytes", "262144")
+            .set("fetch.max.bytes", "2097152")
             .set("queued.max.messages.kbytes", FETCH_AHEAD_KIB_MAX.to_string())
             .set("check.crcs", "true");
         config

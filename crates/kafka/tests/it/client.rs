@@ -21,16 +21,23 @@ async fn broker(dir: &std::path::Path) -> (Handle, Settings) {
 }
 
 fn send(settings: &Settings, count: usize) {
-    let producer = Producer::open(settings).unwrap();
+    let producer = Producer::open(settings).expect("a broker that works");
     let batch = producer.batch();
     for i in 0..count {
         let text = format!("value-{i}");
-        let partition = i32::try_from(i % 3).unwrap();
+        let partition = i32::try_from(i % 3).expect("a broker that works");
         batch
-            .send(TOPIC, partition, b"key", text.as_bytes(), 1_000 + i64::try_from(i).unwrap(), &[("h", b"x")])
-            .unwrap();
+            .send(
+                TOPIC,
+                partition,
+                b"key",
+                text.as_bytes(),
+                1_000 + i64::try_from(i).expect("a broker that works"),
+                &[("h", b"x")],
+            )
+            .expect("a broker that works");
     }
-    assert!(batch.finish().wait(WAIT).unwrap(), "acknowledged in time");
+    assert!(batch.finish().wait(WAIT).expect("a broker that works"), "acknowledged in time");
     assert_eq!(producer.unacknowledged(), 0);
 }
 

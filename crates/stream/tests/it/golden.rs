@@ -17,9 +17,13 @@ fn golden(name: &str) -> PathBuf {
 fn compare(name: &str, payload: &[u8]) {
     let path = golden(name);
     if !path.exists() {
-        std::fs::write(&path, payload).unwrap();
+        std::fs::write(&path, payload).expect("the golden folder is writable");
     }
-    assert_eq!(std::fs::read(&path).unwrap(), payload, "{name} differs from what this build writes");
+    assert_eq!(
+        std::fs::read(&path).expect("the sample is readable"),
+        payload,
+        "{name} differs from what this build writes"
+    );
 }
 
 #[test]

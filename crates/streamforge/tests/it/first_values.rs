@@ -67,7 +67,7 @@ fn bad_values(setup: &Setup, reason: &str) -> usize {
 #[test]
 fn a_demo_plant_shows_values_stores_them_and_goes_on_after_a_stop() {
     let simulator = Simulator::start();
-    let setup = demo_setup(&simulator);
+    let mut setup = demo_setup(&simulator);
     let mut gateway = setup.start();
     gateway.wait("all points are on the status page", |status| {
         let points = status["points_total"].as_u64().unwrap_or(0);
@@ -131,7 +131,6 @@ fn a_demo_plant_shows_values_stores_them_and_goes_on_after_a_stop() {
     wait_for("NaN of the bad sensor is a dead letter", Duration::from_secs(100), || {
         if bad_values(&setup, "NAN_INF") > 0 { Ok(()) } else { Err("no dead letter".to_owned()) }
     });
-    let mut setup = setup;
     setup.document["adapters"] = json!([]);
     setup.write();
     gateway.wait_until_drained(Duration::from_secs(60));
