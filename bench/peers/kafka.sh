@@ -45,7 +45,9 @@ EOF
         -XX:+ExplicitGCInvokesConcurrent -Djava.awt.headless=true -cp $folder/lib/*"
     set -f # the class path's star is for Java
     $java kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAA -c "$data/server.properties" >"$data/format.log" 2>&1
-    exec $java kafka.Kafka "$data/server.properties" >"$data/output.log" 2>&1
+    linked= # the broker shall not outlive whoever started it
+    command -v setpriv >/dev/null && linked="setpriv --pdeathsig TERM"
+    exec $linked $java kafka.Kafka "$data/server.properties" >"$data/output.log" 2>&1
     ;;
 *)
     echo "usage: $0 install FOLDER | run FOLDER DATA PORT PORT2" >&2

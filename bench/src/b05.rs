@@ -19,7 +19,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tempfile::TempDir;
 
-use crate::gateway::{free_address, stop};
+use crate::gateway::{free_address, launch, linked, stop};
 use crate::noise::Guard;
 use crate::record::Row;
 use crate::slices::{self, Plan};
@@ -138,14 +138,14 @@ impl Broker {
     fn ours(options: &Options, mode: Acknowledge) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("sf-bench-").tempdir()?;
         let address = free_address()?.to_string();
-        let child = Command::new(&options.program)
+        let mut child = linked(&options.program)
             .args(["broker", "--durability", durability(mode), "--listen", &address])
             .args(["--registry-listen", &free_address()?.to_string(), "--data-dir"])
             .arg(folder.path())
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        launch(&mut child)?;
         Self::connect(child, folder, address, &[])
     }
 
@@ -185,6 +185,10 @@ impl Broker {
         if !made {
             let log = fs::read_to_string(broker.folder.path().join("output.log")).unwrap_or_default();
             bail!("no broker at {}: {}", broker.bootstrap, log.lines().last().unwrap_or_default());
+        }
+        // a partition is announced before its leader answers for it
+        if !clock::wait_until(Duration::from_secs(60), Duration::from_millis(500), || broker.records().is_ok()) {
+            bail!("the broker at {} does not serve its new topic", broker.bootstrap);
         }
         Ok(broker)
     }

@@ -11,7 +11,7 @@ use anyhow::bail;
 use stream::Topic;
 use stream::topics::PARTITIONS;
 
-use crate::gateway::{Addresses, stop};
+use crate::gateway::{Addresses, launch, linked, stop};
 use crate::noise::Guard;
 use crate::record::Row;
 use crate::slices::{self, Plan};
@@ -48,15 +48,15 @@ fn first_point(options: &Options) -> anyhow::Result<f64> {
     let at = Addresses::free()?;
     let topic = Topic::TelemetryClean.name();
     let begin = clock::now();
-    let mut child = Command::new(&options.program)
+    let mut child = linked(&options.program)
         .args(["up", "--demo", "--data-dir"])
         .arg(folder.path())
         .args(["--console", &at.console.to_string(), "--kafka", &at.kafka.to_string()])
         .args(["--registry", &at.registry.to_string()])
-        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
+    launch(&mut child)?;
     let mut bytes = 0;
     let deadline = begin + START_MAX;
     while bytes == 0 && clock::now() < deadline && matches!(child.try_wait(), Ok(None)) {

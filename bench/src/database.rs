@@ -1,6 +1,9 @@
 //! A private PostgreSQL with full durability, and the raw `COPY` our sink is held against.
 
+use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
@@ -26,10 +29,34 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// A server with one connection to it.
 #[derive(Debug)]
 pub struct Database {
-    // the order matters: the connection goes before its runtime, the server last
+    // the order matters: the connection goes before its runtime, then the server, its keeper last
     client: Client,
     runtime: Runtime,
     pub server: Postgres,
+    _keeper: Keeper,
+}
+
+/// Ends the server when this process is ended before it could: the server is nobody's child.
+#[derive(Debug)]
+struct Keeper(Child);
+
+impl Keeper {
+    fn start(server: u32, folder: &Path) -> anyhow::Result<Self> {
+        // end of input means we are gone; a line means we have stopped the server ourselves
+        let script = "read -r done || { kill -QUIT \"$0\"; sleep 1; rm -rf \"$1\"; }";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, &server.to_string()]).arg(folder).stdin(Stdio::piped()).stdout(Stdio::null());
+        Ok(Self(command.process_group(0).spawn()?)) // a Ctrl-C at the terminal is not for it
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let told = self.0.stdin.take().map(|mut pipe| pipe.write_all(b"done\n"));
+        if !matches!(told, Some(Ok(()))) || self.0.wait().is_err() {
+            crate::say::progress("the server's keeper was gone");
+        }
+    }
 }
 
 impl Database {
@@ -37,11 +64,12 @@ impl Database {
     pub fn start() -> anyhow::Result<Self> {
         let binaries = binaries().context("no PostgreSQL server on this machine")?;
         let server = Postgres::start_with(&binaries, SETTINGS)?;
+        let keeper = Keeper::start(pid_of(&server).context("the server has no pid")?, server.folder())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let url = server.url("postgres");
         let (client, connection) = runtime.block_on(tokio_postgres::connect(&url, NoTls))?;
         drop(runtime.spawn(connection)); // ends with the client
-        Ok(Self { client, runtime, server })
+        Ok(Self { client, runtime, server, _keeper: keeper })
     }
 
     pub fn url(&self) -> String {
@@ -50,8 +78,7 @@ impl Database {
 
     /// Process of the server, parent of all its others.
     pub fn pid(&self) -> Option<u32> {
-        let file = self.server.folder().join("data").join("postmaster.pid");
-        std::fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok()
+        pid_of(&self.server)
     }
 
     pub fn execute(&self, sql: &str) -> anyhow::Result<()> {
@@ -105,6 +132,11 @@ impl Database {
             Ok(())
         })
     }
+}
+
+fn pid_of(server: &Postgres) -> Option<u32> {
+    let file = server.folder().join("data").join("postmaster.pid");
+    std::fs::read_to_string(file).ok()?.lines().next()?.trim().parse().ok()
 }
 
 /// Cuts a binary `COPY` into pieces of so many rows, without header and trailer.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +24,12 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 /// A free port of the loopback interface.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// Sends the launch line a linked process waits for: nothing in it, all by default.
+pub fn launch(child: &mut Child) -> anyhow::Result<()> {
+    let pipe = child.stdin.as_mut().context("a linked process has an open standard input")?;
+    Ok(pipe.write_all(b"\n")?)
 }
 
 /// The addresses of one gateway.
@@ -98,16 +105,16 @@ impl Gateway {
         let document = folder.path().join("document.json");
         write_document(&document, &plant.document(&at))?;
         let log = fs::File::create(folder.path().join("output.log"))?;
-        let child = Command::new(program)
+        let mut child = linked(program)
             .args(["gateway", "--config"])
             .arg(&document)
             .arg("--data-dir")
             .arg(folder.path().join("data"))
-            .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
+        launch(&mut child)?;
         let stream = Consumer::open(&Settings::new(&at.kafka.to_string(), "bench"), "bench")?;
         let gateway = Self { child, folder, document, at, stream };
         let ready = clock::wait_until(START_MAX, Duration::from_millis(50), || {
@@ -188,6 +195,13 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         stop(&mut self.child);
     }
+}
+
+/// A command of the product that stops when this process is gone, however that happens: it watches its standard input.
+pub fn linked(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env(daemon::launch::PARENT_PIPE_VARIABLE, "1").stdin(Stdio::piped());
+    command
 }
 
 /// Asks a process to stop, and ends it when it does not.
