@@ -52,7 +52,7 @@ pub(crate) const ROWS: [Row; 16] = [
         ],
     },
     // outside the product: measures it, and automates the repository
-    Row { name: "bench", layer: 4, imports: &["adapters", "testkit", "stream", "model", "modbus", "kafka"] },
+    Row { name: "bench", layer: 4, imports: &["adapters", "testkit", "stream", "model", "modbus", "kafka", "daemon"] },
     Row { name: "xtask", layer: 4, imports: &[] },
 ];
 
