@@ -2,7 +2,7 @@
 # Installs what building, testing or measuring needs and is not there yet. Debian and Ubuntu; elsewhere it names what is missing.
 #
 #   scripts/setup.sh build    a C and a C++ compiler
-#   scripts/setup.sh test     PostgreSQL's server programs, kcat, and a Python environment with the clients of others
+#   scripts/setup.sh test     PostgreSQL's server programs, kcat, ip, and a Python environment with the clients of others
 #   scripts/setup.sh bench    libmodbus
 #
 # Runs again at any time and is quick when nothing is missing. What `test` and `bench` cannot install is named and left
@@ -71,6 +71,7 @@ setup_test() {
     local missing=()
     has_postgres || missing+=(postgresql)
     have kcat || missing+=(kcat)
+    have ip || missing+=(iproute2) # a network of its own for one test
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3 python3-venv)
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || true
     setup_python || say "no Python environment: tests against Python clients will say \`not run\`"
@@ -80,7 +81,8 @@ setup_test() {
 setup_python() {
     local wanted=scripts/requirements-test.txt venv=$cache/venv
     local installed=$venv/requirements-installed.txt
-    cmp -s "$wanted" "$installed" && return
+    # an environment whose interpreter is gone (another Python, a copied cache) is made anew
+    cmp -s "$wanted" "$installed" && "$venv/bin/python" -c '' 2>/dev/null && return
     have python3 || return 1
     say "making a Python environment in $venv"
     rm -rf "$venv"

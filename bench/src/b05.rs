@@ -4,22 +4,19 @@
 //! `flush.messages=1`). B6: both acknowledge from the page cache. A slice fills one broker for some seconds and ends
 //! when the last record is acknowledged; the count is taken from the ends of the partitions, not from what was sent.
 
-use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use kafka::client::{Consumer, Settings, admin};
+use anyhow::bail;
+use kafka::client::Consumer;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
-use tempfile::TempDir;
 
-use crate::gateway::{free_address, launch, linked, stop};
+use crate::node::{self, Acknowledge, JVM_WARM_UP, Node, PEER};
 use crate::noise::Guard;
 use crate::record::Row;
 use crate::slices::{self, Plan};
@@ -31,8 +28,6 @@ const PARTITIONS: i32 = 12;
 const VALUE_BYTES: usize = 90;
 const KEYS: u64 = 10_000;
 const SLICE: Duration = Duration::from_secs(2);
-/// A JVM needs this long to compile what runs often.
-const JVM_WARM_UP: Duration = Duration::from_secs(60);
 /// The client's settings, the same for both.
 const CLIENT: [(&str, &str); 8] = [
     ("acks", "all"),
@@ -45,22 +40,12 @@ const CLIENT: [(&str, &str); 8] = [
     ("socket.nagle.disable", "true"),
 ];
 
-/// Which of the two benchmarks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acknowledge {
-    AfterSync,
-    FromCache,
-}
-
 struct Broker {
-    child: Child,
-    bootstrap: String,
+    node: Node,
     producer: ThreadedProducer<Deliveries>,
     deliveries: Arc<Counters>,
     ends: Consumer,
     random: Random,
-    /// Removed with the broker.
-    folder: TempDir,
 }
 
 #[derive(Debug, Default)]
@@ -85,19 +70,9 @@ impl ProducerContext for Deliveries {
 /// Runs one of the two; empty when a peer is missing, which is said aloud.
 pub fn run(options: &Options, mode: Acknowledge) -> anyhow::Result<Vec<Row>> {
     let id = if mode == Acknowledge::AfterSync { "B5" } else { "B6" };
-    let Some(cache) = options.kafka.as_deref() else {
-        say::line(&format!("not run: {id}, no folder for Kafka was given"));
-        return Ok(Vec::new());
-    };
-    let script = options.folder.join("peers").join("kafka.sh");
-    let installed = Command::new(&script).arg("install").arg(cache).output().context("cannot run kafka.sh")?;
-    if !installed.status.success() {
-        say::line(&format!("{} ({id})", String::from_utf8_lossy(&installed.stdout).trim()));
-        return Ok(Vec::new());
-    }
-
-    let mut ours = Broker::ours(options, mode)?;
-    let mut kafka = Broker::kafka(&script, cache, mode)?;
+    let Some(peer) = node::kafka_script(options, id)? else { return Ok(Vec::new()) };
+    let mut ours = Broker::connect(Node::ours(options, mode)?)?;
+    let mut kafka = Broker::connect(Node::kafka(&peer, mode)?)?;
     say::progress(&format!("warming Kafka up for {} s", JVM_WARM_UP.as_secs()));
     let begin = clock::now();
     while begin.elapsed() < JVM_WARM_UP {
@@ -116,9 +91,9 @@ pub fn run(options: &Options, mode: Acknowledge) -> anyhow::Result<Vec<Row>> {
         .set("partitions", PARTITIONS)
         .set("slice_ms", u64::try_from(SLICE.as_millis())?)
         .set("client", format!("librdkafka {}", rdkafka::util::get_rdkafka_version().1))
-        .set("peer_program", "Apache Kafka 4.1.0, KRaft, 1 GiB heap, 60 s warm-up")
-        .set("peer_topic", if mode == Acknowledge::AfterSync { "flush.messages=1" } else { "defaults" })
-        .set("our_durability", durability(mode));
+        .set("peer_program", PEER)
+        .set("peer_topic", mode.peer_topic())
+        .set("our_durability", mode.durability());
     for (key, value) in CLIENT {
         row = row.set(key, value);
     }
@@ -127,76 +102,23 @@ pub fn run(options: &Options, mode: Acknowledge) -> anyhow::Result<Vec<Row>> {
     Ok(vec![row])
 }
 
-const fn durability(mode: Acknowledge) -> &'static str {
-    match mode {
-        Acknowledge::AfterSync => "synced",
-        Acknowledge::FromCache => "buffered",
-    }
-}
-
 impl Broker {
-    fn ours(options: &Options, mode: Acknowledge) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sf-bench-").tempdir()?;
-        let address = free_address()?.to_string();
-        let mut child = linked(&options.program)
-            .args(["broker", "--durability", durability(mode), "--listen", &address])
-            .args(["--registry-listen", &free_address()?.to_string(), "--data-dir"])
-            .arg(folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        launch(&mut child)?;
-        Self::connect(child, folder, address, &[])
-    }
-
-    fn kafka(script: &std::path::Path, cache: &std::path::Path, mode: Acknowledge) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sf-bench-").tempdir()?;
-        let (address, controller) = (free_address()?, free_address()?);
-        let child = Command::new(script)
-            .arg("run")
-            .arg(cache)
-            .arg(folder.path())
-            .args([address.port().to_string(), controller.port().to_string()])
-            .stdin(Stdio::null())
-            .spawn()?;
-        let flush = [("flush.messages".to_owned(), "1".to_owned())];
-        let config: &[(String, String)] = if mode == Acknowledge::AfterSync { &flush } else { &[] };
-        Self::connect(child, folder, address.to_string(), config)
-    }
-
-    /// Waits for the broker, makes the topic and a producer.
-    fn connect(child: Child, folder: TempDir, bootstrap: String, config: &[(String, String)]) -> anyhow::Result<Self> {
-        let settings = Settings::new(&bootstrap, "bench");
+    /// Makes the topic and a producer.
+    fn connect(node: Node) -> anyhow::Result<Self> {
+        node.topic(TOPIC, PARTITIONS, &[])?;
         let deliveries = Arc::new(Counters::default());
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", &bootstrap);
+        client.set("bootstrap.servers", node.bootstrap());
         for (key, value) in CLIENT {
             client.set(key, value);
         }
         let producer = ThreadedProducer::from_config_and_context(&client, Deliveries(Arc::clone(&deliveries)))?;
-        let ends = Consumer::open(&settings, "bench")?;
-        let random = Random::new(1);
-        let broker = Self { child, bootstrap, producer, deliveries, ends, random, folder };
-        let plan = admin::TopicPlan { name: TOPIC.to_owned(), partitions: PARTITIONS, config: config.to_vec() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let made = clock::wait_until(Duration::from_secs(60), Duration::from_millis(500), || {
-            runtime.block_on(admin::create_topics(&settings, std::slice::from_ref(&plan))).is_ok()
-        });
-        if !made {
-            let log = fs::read_to_string(broker.folder.path().join("output.log")).unwrap_or_default();
-            bail!("no broker at {}: {}", broker.bootstrap, log.lines().last().unwrap_or_default());
-        }
-        // a partition is announced before its leader answers for it
-        if !clock::wait_until(Duration::from_secs(60), Duration::from_millis(500), || broker.records().is_ok()) {
-            bail!("the broker at {} does not serve its new topic", broker.bootstrap);
-        }
-        Ok(broker)
+        let ends = Consumer::open(&node.settings(), "bench")?;
+        Ok(Self { node, producer, deliveries, ends, random: Random::new(1) })
     }
 
-    /// Records in the topic.
     fn records(&self) -> anyhow::Result<u64> {
-        let ends = self.ends.ends(&[(TOPIC, PARTITIONS)])?;
-        Ok(ends.iter().map(|end| u64::try_from(end.offset).unwrap_or_default()).sum())
+        node::records(&self.ends, TOPIC, PARTITIONS)
     }
 
     /// MB of values per second, from the first record sent to the last one acknowledged.
@@ -226,14 +148,8 @@ impl Broker {
         let failed = self.deliveries.failed.load(Ordering::Relaxed);
         let delivered = self.records()? - records_before;
         if failed > 0 || acked != delivered {
-            bail!("{}: {acked} acknowledged, {failed} failed, {delivered} in the topic", self.bootstrap);
+            bail!("{}: {acked} acknowledged, {failed} failed, {delivered} in the topic", self.node.bootstrap());
         }
         Ok(float(delivered) * float(VALUE_BYTES as u64) / 1e6 / seconds)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        stop(&mut self.child);
     }
 }

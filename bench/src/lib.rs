@@ -7,18 +7,24 @@
 
 pub mod b01;
 pub mod b05;
+pub mod b07;
+pub mod b08;
 pub mod b13;
 pub mod b20;
 pub mod b21;
 pub mod b24;
 pub mod clock;
+pub mod consume;
+pub mod curves;
 pub mod database;
 pub mod fetch;
 pub mod gateway;
 pub mod http;
 pub mod load;
 pub mod modbus_client;
+pub mod node;
 pub mod noise;
+pub mod plot;
 pub mod proc;
 pub mod record;
 pub mod say;
@@ -86,6 +92,10 @@ pub enum Benchmark {
     B5,
     /// Produce throughput from the page cache, against Kafka
     B6,
+    /// Latency at 20 MB/s, against Kafka
+    B7,
+    /// Consuming, against a loopback stream and Kafka
+    B8,
     /// Modbus requests per second, against libmodbus and pymodbus
     B13,
     /// Cold start to the first durable point
@@ -94,6 +104,12 @@ pub enum Benchmark {
     B21,
     /// CPU at 10,000 points per second
     B24,
+    /// Growth with partitions: throughput and memory, 12 to 1,200
+    CurvePartitions,
+    /// Growth with retention: latency while segments are deleted
+    CurveRetention,
+    /// Growth with the log: start after kill -9, 1 to 50 GB
+    CurveRecovery,
     /// A steady load: does the lag grow, and where does the time go?
     Load,
     /// Print the newest results as a table
@@ -113,12 +129,17 @@ pub fn run(CommandLine { options, benchmark }: CommandLine) -> anyhow::Result<()
     let results = options.results.clone().unwrap_or_else(|| options.folder.join("results").join("results.jsonl"));
     let rows = match benchmark {
         Benchmark::B1 => b01::run(&options),
-        Benchmark::B5 => b05::run(&options, b05::Acknowledge::AfterSync),
-        Benchmark::B6 => b05::run(&options, b05::Acknowledge::FromCache),
+        Benchmark::B5 => b05::run(&options, node::Acknowledge::AfterSync),
+        Benchmark::B6 => b05::run(&options, node::Acknowledge::FromCache),
+        Benchmark::B7 => b07::run(&options),
+        Benchmark::B8 => b08::run(&options),
         Benchmark::B13 => b13::run(&options),
         Benchmark::B20 => b20::run(&options),
         Benchmark::B21 => b21::run(&options),
         Benchmark::B24 => b24::run(&options),
+        Benchmark::CurvePartitions => curves::partitions(&options),
+        Benchmark::CurveRetention => curves::retention(&options),
+        Benchmark::CurveRecovery => curves::recovery(&options),
         Benchmark::Load => {
             let load =
                 load::Load { rate: options.rate.unwrap_or(50_000), seconds: options.seconds.unwrap_or(300), every: 5 };
