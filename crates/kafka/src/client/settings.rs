@@ -70,7 +70,8 @@ impl Settings {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "false")
-            .set("fetch.wait.max.ms", "500")
+            // also how long a partition whose offset has just been looked up waits for the fetch under way to return
+            .set("fetch.wait.max.ms", "200")
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.error.backoff.ms", "50")
             .set("queued.min.messages", "50000")
