@@ -26,6 +26,7 @@ mod segment;
 mod sim;
 pub mod state_file;
 mod sync;
+mod verify;
 mod vfs;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -36,4 +37,5 @@ pub use producers::{BATCHES_REMEMBERED, PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Produ
 pub use recovery::{Cut, Damage, Recovery};
 pub use retention::{Removed, SEGMENTS_BY_SIZE_MAX, SEGMENTS_BY_TIME_MAX};
 pub use sim::{Crash, Fault, SimVfs};
+pub use verify::{IndexState, Verified, VerifiedDamage, VerifiedSegment, VerifiedTail, verify};
 pub use vfs::{OpenMode, RealVfs, Vfs, VfsFile};

@@ -448,7 +448,7 @@ fn create_dir(vfs: &dyn Vfs, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn read_start_offset(vfs: &dyn Vfs, dir: &Path) -> Result<Option<i64>, Error> {
+pub(crate) fn read_start_offset(vfs: &dyn Vfs, dir: &Path) -> Result<Option<i64>, Error> {
     let path = dir.join(START_OFFSET_FILE);
     let read = state_file::read(vfs, &path).map_err(Error::io("read", &path))?;
     Ok(read.and_then(|(bytes, _)| Some(i64::from_be_bytes(bytes.try_into().ok()?))))

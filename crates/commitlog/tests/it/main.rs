@@ -12,3 +12,4 @@ mod retention;
 mod state_files;
 mod support;
 mod tail;
+mod verify;
