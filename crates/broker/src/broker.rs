@@ -3,7 +3,9 @@
 //! Order on start: lock, logs, offsets, schemas, then the listeners, so that nobody is served before recovery is done.
 //! Order on stop: listeners and connections, housekeeping, then the logs are closed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,18 +14,25 @@ use commitlog::{Flusher, RealVfs, Vfs, state_file};
 use kafka_protocol::protocol::StrBytes;
 use model::Health;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Access;
+use crate::access::components::Given;
+use crate::access::listener::Endpoint;
 use crate::commit::{Committer, Failure};
 use crate::coordinator::{Groups, Offsets};
 use crate::core::Core;
 use crate::disk::DiskGuard;
+use crate::limits::PASSWORD_CHECKS_MAX;
 use crate::lock::{self, FolderLock};
 use crate::metrics::{Metrics, TopicLabel};
+use crate::places::Places;
 use crate::producer_ids::ProducerIds;
 use crate::registry::{self, Registry};
+use crate::server::House;
 use crate::settings::{Durability, Settings};
 use crate::topic_config::TopicConfig;
 use crate::topics::{OFFSETS_TOPIC, SCHEMAS_TOPIC, Topic, Topics};
@@ -65,7 +74,8 @@ impl Broker {
     /// When this returns, both listeners accept connections.
     pub async fn start_on(settings: Settings, ctx: &daemon::Context, vfs: Arc<dyn Vfs>) -> Result<Handle, Error> {
         let data_dir = settings.data_dir.clone();
-        let create = std::fs::create_dir_all(&data_dir).and_then(|()| vfs.create_dir_all(&data_dir));
+        own_folder(&data_dir)?;
+        let create = vfs.create_dir_all(&data_dir);
         create.map_err(|source| Error::Folder { action: "create", path: data_dir.clone(), source })?;
         let lock = lock::acquire(&data_dir).await?;
 
@@ -74,14 +84,30 @@ impl Broker {
         let (kafka_address, registry_address) =
             (bound(&kafka, settings.listen)?, bound(&http, settings.registry_listen)?);
 
-        let (core, registry) = recover(settings, ctx, &vfs, kafka_address)?;
+        let mut doors = vec![(kafka, Arc::new(Endpoint::first(settings.advertise.as_ref(), kafka_address)))];
+        let mut further = BTreeMap::new();
+        for wanted in &settings.listeners {
+            let listener = listen("Kafka clients", wanted.address).await?;
+            let address = bound(&listener, wanted.address)?;
+            if further.insert(wanted.name.clone(), address).is_some() {
+                let reason = format!("two listeners are called {}", wanted.name);
+                return Err(Error::Setting { name: "listener", reason });
+            }
+            doors.push((listener, Arc::new(Endpoint::further(wanted, address)?)));
+        }
+
+        let (core, registry) = recover(settings, ctx, &vfs)?;
         let core = Arc::new(core);
-        announce(&data_dir, kafka_address, registry_address, None)?;
+        let addresses = Addresses { kafka: kafka_address, registry: registry_address, further };
+        addresses.announce(&data_dir, None)?;
+        let first = Arc::clone(&doors[0].1);
         let durability = core.settings.durability.as_str();
         tracing::info!(
             kafka = %kafka_address,
             registry = %registry_address,
-            advertised = %format!("{}:{}", core.host, core.port),
+            advertised = %format!("{}:{}", first.host, first.port),
+            listeners = ?addresses.further,
+            authorize = core.access.authorize(),
             durability,
             topics = core.topics.all().len(),
             "broker is ready"
@@ -92,28 +118,22 @@ impl Broker {
         let stop = ctx.stop.child_token();
         let housekeeping_stop = CancellationToken::new();
         let (mut front, mut back) = (JoinSet::new(), JoinSet::new());
-        front.spawn(server::run(Arc::clone(&core), kafka, stop.clone()));
+        let house = House::new(Arc::clone(&core));
+        let endpoints: Vec<Arc<Endpoint>> = doors.iter().map(|(_, endpoint)| Arc::clone(endpoint)).collect();
+        for (listener, endpoint) in doors {
+            front.spawn(server::run(house.clone(), listener, endpoint, stop.clone()));
+        }
         front.spawn(registry::serve(Arc::clone(&registry), http, stop.clone(), core.metrics.clone()));
         back.spawn(watch_groups(Arc::clone(&core), housekeeping_stop.clone()));
-        back.spawn(keep_house(Arc::clone(&core), ctx.clone(), housekeeping_stop.clone()));
-        Ok(Handle {
-            kafka: kafka_address,
-            registry: registry_address,
-            core,
-            stop,
-            housekeeping_stop,
-            front,
-            back,
-            _lock: lock,
-        })
+        back.spawn(keep_house(Arc::clone(&core), endpoints, ctx.clone(), housekeeping_stop.clone()));
+        Ok(Handle { addresses, core, stop, housekeeping_stop, front, back, _lock: lock })
     }
 }
 
 /// A running broker. Dropping it aborts its tasks without closing the logs, as a crash would.
 #[derive(Debug)]
 pub struct Handle {
-    kafka: SocketAddr,
-    registry: SocketAddr,
+    addresses: Addresses,
     core: Arc<Core>,
     stop: CancellationToken,
     housekeeping_stop: CancellationToken,
@@ -125,17 +145,22 @@ pub struct Handle {
 impl Handle {
     /// Where Kafka clients connect.
     pub fn kafka(&self) -> SocketAddr {
-        self.kafka
+        self.addresses.kafka
     }
 
     /// Where schema registry clients connect.
     pub fn registry(&self) -> SocketAddr {
-        self.registry
+        self.addresses.registry
+    }
+
+    /// Where a further listener accepts connections.
+    pub fn listener(&self, name: &str) -> Option<SocketAddr> {
+        self.addresses.further.get(name).copied()
     }
 
     /// Adds the admin server's address to the address file.
     pub fn announce_admin(&self, admin: SocketAddr) -> Result<(), Error> {
-        announce(&self.core.settings.data_dir, self.kafka, self.registry, Some(admin))
+        self.addresses.announce(&self.core.settings.data_dir, Some(admin))
     }
 
     /// Ends when the broker was told to stop, or has to: an error means that the disk failed.
@@ -171,12 +196,7 @@ fn bound(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Erro
 }
 
 /// Opens everything on disk.
-fn recover(
-    settings: Settings,
-    ctx: &daemon::Context,
-    vfs: &Arc<dyn Vfs>,
-    address: SocketAddr,
-) -> Result<(Core, Arc<Registry>), Error> {
+fn recover(settings: Settings, ctx: &daemon::Context, vfs: &Arc<dyn Vfs>) -> Result<(Core, Arc<Registry>), Error> {
     let clock: Arc<dyn commitlog::Clock> = Arc::new(LogClock(Arc::clone(&ctx.clock)));
     let metrics = Metrics::register(&ctx.metrics);
     let data_dir = &settings.data_dir;
@@ -194,11 +214,11 @@ fn recover(
     let seen = partitions.flat_map(|partition| partition.log.producers()).map(|producer| producer.producer_id).max();
     let producer_ids = ProducerIds::open(data_dir, Arc::clone(vfs), seen)?;
     let disk = DiskGuard::new(Arc::clone(vfs), data_dir.clone(), settings.reserve_bytes);
-    let (host, port) = settings.advertise.clone().unwrap_or_else(|| (address.ip().to_string(), address.port()));
+    let given = Given::receive(&ctx.launch)?;
+    let access = Access::open(data_dir, Arc::clone(vfs), settings.authorize, &settings.super_users, given)?;
+    let seats = Places::new(usize::MAX, settings.connections_per_user_max);
     let core = Core {
         cluster_id: cluster_id(data_dir, &**vfs)?,
-        host: StrBytes::from_string(host),
-        port: i32::from(port),
         groups: Groups::new(settings.group_initial_delay_ms),
         settings,
         clock,
@@ -208,6 +228,9 @@ fn recover(
         disk,
         committer,
         metrics,
+        access,
+        password_checks: Semaphore::new(PASSWORD_CHECKS_MAX),
+        seats,
     };
     Ok((core, registry))
 }
@@ -245,17 +268,45 @@ fn cluster_id(data_dir: &Path, vfs: &dyn Vfs) -> Result<StrBytes, Error> {
     Ok(StrBytes::from_string(id))
 }
 
-/// Writes the addresses by rename, so that a supervisor never reads half a file.
-fn announce(data_dir: &Path, kafka: SocketAddr, registry: SocketAddr, admin: Option<SocketAddr>) -> Result<(), Error> {
-    let addresses = serde_json::json!({
-        "kafka": kafka.to_string(),
-        "registry": registry.to_string(),
-        "admin": admin.map(|admin| admin.to_string()),
-        "pid": std::process::id(),
-    });
-    let (path, new) = (data_dir.join(ADDRESS_FILE), data_dir.join(format!("{ADDRESS_FILE}.new")));
-    let written = std::fs::write(&new, addresses.to_string()).and_then(|()| std::fs::rename(&new, &path));
-    written.map_err(|source| Error::Folder { action: "write", path, source })
+/// Where the broker can be reached.
+#[derive(Debug)]
+struct Addresses {
+    kafka: SocketAddr,
+    registry: SocketAddr,
+    /// Further listeners by name.
+    further: BTreeMap<String, SocketAddr>,
+}
+
+impl Addresses {
+    /// Writes the addresses by rename, so that a supervisor never reads half a file.
+    fn announce(&self, data_dir: &Path, admin: Option<SocketAddr>) -> Result<(), Error> {
+        let addresses = serde_json::json!({
+            "kafka": self.kafka.to_string(),
+            "registry": self.registry.to_string(),
+            "listeners": self.further,
+            "admin": admin.map(|admin| admin.to_string()),
+            "pid": std::process::id(),
+        });
+        let (path, new) = (data_dir.join(ADDRESS_FILE), data_dir.join(format!("{ADDRESS_FILE}.new")));
+        let written = std::fs::write(&new, addresses.to_string()).and_then(|()| std::fs::rename(&new, &path));
+        written.map_err(|source| Error::Folder { action: "write", path, source })
+    }
+}
+
+/// Creates the data folder for its owner alone, and takes it away from others where it is open to them: records and
+/// credentials are nobody else's.
+pub(crate) fn own_folder(data_dir: &Path) -> Result<(), Error> {
+    let folder = |action, source| Error::Folder { action, path: data_dir.to_owned(), source };
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+    created.map_err(|source| folder("create", source))?;
+    let mut permissions = std::fs::metadata(data_dir).map_err(|source| folder("look at", source))?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(0o700);
+        if let Err(error) = std::fs::set_permissions(data_dir, permissions) {
+            tracing::warn!(path = %data_dir.display(), %error, "other users of this machine can read the data folder");
+        }
+    }
+    Ok(())
 }
 
 /// Lets time pass for the groups.
@@ -273,7 +324,7 @@ async fn watch_groups(core: Arc<Core>, stop: CancellationToken) {
 }
 
 /// Disk room, retention, the rewriting of offsets, and the periodic sync of a buffered broker.
-async fn keep_house(core: Arc<Core>, ctx: daemon::Context, stop: CancellationToken) {
+async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon::Context, stop: CancellationToken) {
     let mut ticks = interval(HOUSEKEEPING_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count: u32 = 0;
@@ -285,6 +336,9 @@ async fn keep_house(core: Arc<Core>, ctx: daemon::Context, stop: CancellationTok
         let free = core.disk.look().and_then(|free| i64::try_from(free).ok());
         core.metrics.disk_free_bytes.set(free.unwrap_or(-1));
         report_health(&core, &ctx);
+        for tls in endpoints.iter().filter_map(|endpoint| endpoint.tls.as_ref()) {
+            tls.look();
+        }
         if core.settings.durability == Durability::Buffered {
             let topics = core.topics.all();
             let partitions = topics.iter().flat_map(|topic| &topic.partitions);

@@ -7,27 +7,38 @@
 //! admitted by the broker's budget for frames; a client that is slow, silent or malformed is closed with a reason.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka::protocol::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::peer::Peer;
 use crate::core::Core;
-use crate::dispatch::{self, Peer, Reply};
+use crate::dispatch::{self, Reply};
+use crate::handlers::sasl;
 use crate::limits::{
-    DRAIN_DEADLINE, FIRST_FRAME_BYTES_MAX, FRAME_DEADLINE, IDLE_DEADLINE, REQUESTS_IN_FLIGHT_MAX, WRITE_DEADLINE,
+    DRAIN_DEADLINE, FIRST_FRAME_BYTES_MAX, FRAME_DEADLINE, IDLE_DEADLINE, LOGIN_DEADLINE, LOGIN_FRAME_BYTES_MAX,
+    REQUESTS_IN_FLIGHT_MAX, WRITE_DEADLINE,
 };
+use crate::places::Place;
 
 /// Bytes a buffer grows by at a time, so that a frame takes memory as it arrives and not as it is announced.
 const READ_STEP: usize = 256 * 1024;
 /// A buffer that grew beyond this for one frame is given back afterwards.
 const BUFFER_KEPT: usize = 1024 * 1024;
+/// Buffers of a connection that is silent for longer are given back.
+const BUFFERS_KEPT: Duration = Duration::from_secs(1);
+/// Bytes that the first read after a silence takes; they arrive on the stack, so that waiting for them needs no buffer.
+const FIRST_READ: usize = 4096;
 
 /// Why a connection ended before its client closed it.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +49,18 @@ pub(crate) enum Ended {
     FrameSize { bytes: i64, limit: usize },
     #[error("nothing was received for {} s", after.as_secs())]
     Silent { after: Duration },
+    #[error("TLS and login took longer than {} s", LOGIN_DEADLINE.as_secs())]
+    LoginTooSlow,
+    #[error("too many connections have not logged in yet")]
+    LobbyFull,
+    #[error("its user has too many connections")]
+    TooManyOfUser,
+    #[error("the login failed")]
+    LoginFailed,
+    #[error("TLS failed")]
+    Tls(#[source] io::Error),
+    #[error("the name in the client's certificate cannot be read")]
+    Nameless,
     #[error("an answer was not taken for {} s", WRITE_DEADLINE.as_secs())]
     NotReading,
     #[error(transparent)]
@@ -59,22 +82,36 @@ impl FrameBudget {
     }
 }
 
-/// Serves a connection until either side ends it.
+/// A place among those who have not logged in yet, and when their time is over.
+pub(crate) type Lobby = (Place<IpAddr>, Instant);
+
+/// Serves a connection until either side ends it. `lobby` is there for a peer that has to log in first.
 pub(crate) async fn serve<R, W>(
     core: Arc<Core>,
     budget: Arc<FrameBudget>,
-    address: IpAddr,
-    reader: R,
-    writer: W,
+    peer: Arc<Peer>,
+    (mut reader, mut writer): (R, W),
+    lobby: Option<Lobby>,
     stop: CancellationToken,
 ) -> Result<(), Ended>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let mut buffer = BytesMut::new();
+    if let Some((place, deadline)) = lobby {
+        tokio::select! { // cancel-safe: the connection ends when the broker stops
+            logged_in = timeout_at(deadline, log_in(&core, &peer, &mut reader, &mut writer, &mut buffer)) => {
+                if !logged_in.map_err(|_| Ended::LoginTooSlow)?? {
+                    return Ok(());
+                }
+            }
+            () = stop.cancelled() => return Err(Ended::Stopping),
+        }
+        drop(place);
+    }
     let (sender, receiver) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
-    let peer = Peer { address };
-    let mut read = std::pin::pin!(read_loop(Arc::clone(&core), budget, peer, reader, sender));
+    let mut read = std::pin::pin!(read_loop(Arc::clone(&core), budget, peer, reader, buffer, sender));
     let mut write = std::pin::pin!(write_loop(core, writer, receiver));
     let outcome = tokio::select! { // cancel-safe: whichever ends decides about the other
         ended = &mut write => return ended,
@@ -88,14 +125,64 @@ where
     }
 }
 
+/// One message at a time until the peer is known; false when it left before.
+async fn log_in<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    core: &Arc<Core>,
+    peer: &Arc<Peer>,
+    reader: &mut R,
+    writer: &mut W,
+    buffer: &mut BytesMut,
+) -> Result<bool, Ended> {
+    while !peer.admitted() {
+        if !fill(reader, buffer, 4).await? {
+            return Ok(false);
+        }
+        let announced = buffer.get_i32();
+        let limit = LOGIN_FRAME_BYTES_MAX;
+        let size = usize::try_from(announced).ok().filter(|size| *size <= limit);
+        let Some(size) = size else {
+            core.metrics.requests_refused.inc();
+            return Err(Ended::FrameSize { bytes: i64::from(announced), limit });
+        };
+        if !fill(reader, buffer, size).await? && size > 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let frame = buffer.split_to(size).freeze();
+        if peer.login().bare {
+            // the form of before Kafka 1.0: messages without a request around them, and no answer to a failure
+            let Ok(Some(message)) = sasl::step(core, peer, &frame).await else { return Err(Ended::LoginFailed) };
+            let size = i32::try_from(message.len()).unwrap_or_default();
+            writer.write_all(&size.to_be_bytes()).await?;
+            writer.write_all(&message).await?;
+            writer.flush().await?;
+            continue;
+        }
+        let begun = dispatch::begin(core, peer, frame, &mut Vec::new());
+        let reply = begun.inspect_err(|_| {
+            core.metrics.requests_refused.inc();
+        })?;
+        let answer = match reply {
+            Reply::Now(answer) => answer,
+            Reply::Later(answer) => answer.await?,
+            Reply::Nothing => continue,
+        };
+        writer.write_all(&answer).await?;
+        writer.flush().await?;
+        if peer.failed() {
+            return Err(Ended::LoginFailed);
+        }
+    }
+    Ok(true)
+}
+
 async fn read_loop<R: AsyncRead + Unpin>(
     core: Arc<Core>,
     budget: Arc<FrameBudget>,
-    peer: Peer,
+    peer: Arc<Peer>,
     mut reader: R,
+    mut buffer: BytesMut,
     answers: mpsc::Sender<Reply>,
 ) -> Result<(), Ended> {
-    let mut buffer = BytesMut::new();
     let mut scratch = Vec::new();
     let mut limit = FIRST_FRAME_BYTES_MAX;
     loop {
@@ -104,7 +191,15 @@ async fn read_loop<R: AsyncRead + Unpin>(
         if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT {
             buffer = BytesMut::new();
         }
-        let begun = timeout(IDLE_DEADLINE, fill(&mut reader, &mut buffer, 4)).await;
+        let mut begun = timeout(BUFFERS_KEPT, fill(&mut reader, &mut buffer, 4)).await;
+        if begun.is_err() {
+            // a silent connection holds no memory beyond its task
+            if buffer.is_empty() {
+                buffer = BytesMut::new();
+            }
+            scratch = Vec::new();
+            begun = timeout(IDLE_DEADLINE, fill(&mut reader, &mut buffer, 4)).await;
+        }
         if !begun.map_err(|_| Ended::Silent { after: IDLE_DEADLINE })?? {
             return Ok(());
         }
@@ -114,6 +209,10 @@ async fn read_loop<R: AsyncRead + Unpin>(
         if !(FRAME_BYTES_MIN..=limit).contains(&size) {
             core.metrics.requests_refused.inc();
             return Err(wrong());
+        }
+        // before the frame takes any room
+        while let Some(until) = peer.muted_until().filter(|until| *until > Instant::now()) {
+            sleep_until(until).await;
         }
         let units = u32::try_from(size.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
         let Ok(admitted) = budget.0.acquire_many(units).await else { return Err(Ended::Stopping) };
@@ -139,8 +238,13 @@ async fn read_loop<R: AsyncRead + Unpin>(
 async fn fill<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut, size: usize) -> Result<bool, Ended> {
     while buffer.len() < size {
         let missing = size - buffer.len();
-        buffer.reserve(missing.clamp(4096, READ_STEP));
-        if reader.read_buf(buffer).await? == 0 {
+        let read = if buffer.capacity() == 0 {
+            first_read(reader, buffer).await?
+        } else {
+            buffer.reserve(missing.clamp(4096, READ_STEP));
+            reader.read_buf(buffer).await?
+        };
+        if read == 0 {
             if buffer.is_empty() {
                 return Ok(false);
             }
@@ -148,6 +252,17 @@ async fn fill<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut, size:
         }
     }
     Ok(true)
+}
+
+async fn first_read<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut) -> io::Result<usize> {
+    std::future::poll_fn(|context| {
+        let mut bytes = [MaybeUninit::uninit(); FIRST_READ];
+        let mut read = ReadBuf::uninit(&mut bytes);
+        ready!(Pin::new(&mut *reader).poll_read(context, &mut read))?;
+        buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+    .await
 }
 
 async fn write_loop<W: AsyncWrite + Unpin>(
@@ -162,7 +277,11 @@ async fn write_loop<W: AsyncWrite + Unpin>(
             Reply::Nothing => None,
         };
         if let Some(answer) = answer {
-            timeout(WRITE_DEADLINE, writer.write_all(&answer)).await.map_err(|_| Ended::NotReading)??;
+            let sent = async {
+                writer.write_all(&answer).await?;
+                writer.flush().await // nothing on a plain socket; TLS may hold back what the socket did not take
+            };
+            timeout(WRITE_DEADLINE, sent).await.map_err(|_| Ended::NotReading)??;
             core.metrics.bytes_out.inc_by(u64::try_from(answer.len()).unwrap_or_default());
         }
     }

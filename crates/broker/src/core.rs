@@ -6,12 +6,16 @@ use commitlog::{Clock, Log, SyncError};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
+use tokio::sync::Semaphore;
 
+use crate::access::Access;
+use crate::access::peer::Peer;
 use crate::commit::{Committer, Ticket};
 use crate::coordinator::{Groups, Offsets};
 use crate::disk::DiskGuard;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
+use crate::places::Places;
 use crate::producer_ids::ProducerIds;
 use crate::settings::{Durability, Settings};
 use crate::topics::Topics;
@@ -34,12 +38,24 @@ pub(crate) struct Core {
     pub(crate) committer: Committer,
     pub(crate) metrics: Metrics,
     pub(crate) cluster_id: StrBytes,
-    /// Where clients are told to connect.
-    pub(crate) host: StrBytes,
-    pub(crate) port: i32,
+    pub(crate) access: Access,
+    /// Each password check takes a processor for milliseconds; this is how many run.
+    pub(crate) password_checks: Semaphore,
+    /// Connections of each user who logged in or showed a certificate.
+    pub(crate) seats: Arc<Places<Arc<str>>>,
 }
 
 impl Core {
+    /// Counts a connection for its user; false, said and counted when the user has too many already.
+    pub(crate) fn seat(&self, peer: &Peer) -> bool {
+        let seated = peer.seat(&self.seats);
+        if !seated {
+            self.metrics.count_refused("user");
+            tracing::warn!(user = %peer.principal(), address = %peer.address, "too many connections of this user");
+        }
+        seated
+    }
+
     /// The end of what consumers may see: the durable part of the log, unless durability is off.
     pub(crate) fn visible_end(&self, log: &Log) -> i64 {
         match self.settings.durability {

@@ -6,23 +6,23 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kafka::protocol::{self, decode_header, decode_request, encode_response};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
-use kafka_protocol::protocol::Request;
+use kafka_protocol::protocol::StrBytes;
 
+use crate::access::enforce::{self, Guarded, Verdict};
+use crate::access::peer::Peer;
+use crate::access::throttle;
 use crate::apis;
 use crate::core::Core;
-use crate::handlers::{admin, cluster, configs, fetch, groups, list_offsets, offsets, produce, records};
+use crate::handlers::{
+    acls, admin, cluster, configs, credentials, fetch, groups, list_offsets, offsets, produce, quotas, records, sasl,
+};
 use crate::metrics::ApiLabel;
-
-/// Who is at the other end.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub(crate) address: IpAddr,
-}
 
 /// What a handler knows about the request it serves, beside its body.
 #[derive(Debug, Clone)]
@@ -32,6 +32,14 @@ pub(crate) struct Call {
     pub(crate) correlation_id: i32,
     pub(crate) client_id: String,
     pub(crate) address: IpAddr,
+    pub(crate) peer: Arc<Peer>,
+}
+
+impl Call {
+    /// The host and port that the client of this connection is told to connect to.
+    pub(crate) fn told(&self) -> (StrBytes, i32) {
+        (self.peer.endpoint.host.clone(), self.peer.endpoint.port)
+    }
 }
 
 /// An answer, now or later.
@@ -47,6 +55,8 @@ pub(crate) enum Reply {
 pub(crate) enum Refused {
     #[error("api {key} version {version} is not spoken here")]
     Unsupported { key: i16, version: i16 },
+    #[error("a connection asks for {api}, but {reason}")]
+    Barred { api: &'static str, reason: &'static str },
     #[error("a request cannot be read")]
     Malformed { source: protocol::Error },
     #[error("an answer to {api} version {version} cannot be written")]
@@ -56,7 +66,12 @@ pub(crate) enum Refused {
 }
 
 /// Reads the header, and begins what the request asks for. Produce requests are written before this returns.
-pub(crate) fn begin(core: &Arc<Core>, peer: &Peer, mut frame: Bytes, scratch: &mut Vec<u8>) -> Result<Reply, Refused> {
+pub(crate) fn begin(
+    core: &Arc<Core>,
+    peer: &Arc<Peer>,
+    mut frame: Bytes,
+    scratch: &mut Vec<u8>,
+) -> Result<Reply, Refused> {
     let malformed = |source| Refused::Malformed { source };
     let head = protocol::head(&frame).map_err(malformed)?;
     let Some(api) = apis::find(head.api_key) else {
@@ -71,6 +86,11 @@ pub(crate) fn begin(core: &Arc<Core>, peer: &Peer, mut frame: Bytes, scratch: &m
         }
         return Err(Refused::Unsupported { key: head.api_key, version: head.version });
     }
+    if !matches!(api.key, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate) || peer.failed() {
+        if let Some(reason) = peer.barred() {
+            return Err(Refused::Barred { api: api.name, reason });
+        }
+    }
     let header = decode_header(&mut frame).map_err(malformed)?;
     let call = Call {
         api: api.key,
@@ -78,6 +98,7 @@ pub(crate) fn begin(core: &Arc<Core>, peer: &Peer, mut frame: Bytes, scratch: &m
         correlation_id: head.correlation_id,
         client_id: header.client_id.map(|id| id.to_string()).unwrap_or_default(),
         address: peer.address,
+        peer: Arc::clone(peer),
     };
     if api.key == ApiKey::Produce {
         return produce::begin(core, &call, frame, scratch);
@@ -114,6 +135,15 @@ fn later(core: Arc<Core>, call: Call, body: Bytes) -> Answering {
         ApiKey::DeleteRecords => answer(core, call, body, records::delete),
         ApiKey::DescribeLogDirs => answer(core, call, body, records::describe_log_dirs),
         ApiKey::InitProducerId => answer(core, call, body, produce::init_producer_id),
+        ApiKey::SaslHandshake => answer(core, call, body, sasl::handshake),
+        ApiKey::SaslAuthenticate => answer(core, call, body, sasl::authenticate),
+        ApiKey::DescribeAcls => answer(core, call, body, acls::describe),
+        ApiKey::CreateAcls => answer(core, call, body, acls::create),
+        ApiKey::DeleteAcls => answer(core, call, body, acls::delete),
+        ApiKey::DescribeUserScramCredentials => answer(core, call, body, credentials::describe),
+        ApiKey::AlterUserScramCredentials => answer(core, call, body, credentials::alter),
+        ApiKey::DescribeClientQuotas => answer(core, call, body, quotas::describe),
+        ApiKey::AlterClientQuotas => answer(core, call, body, quotas::alter),
         // ApiVersions, and nothing else: `apis::find` has let through only what its table holds
         _ => Box::pin(async move { encode(call.api, call.version, call.correlation_id, &cluster::api_versions(None)) }),
     }
@@ -127,15 +157,28 @@ fn answer<R, F>(
     handler: impl FnOnce(Arc<Core>, Call, R) -> F + Send + 'static,
 ) -> Answering
 where
-    R: Request + Send + 'static,
+    R: Guarded + Send + 'static,
     R::Response: Send,
     F: Future<Output = R::Response> + Send,
 {
     Box::pin(async move {
         let (api, version, correlation_id) = (call.api, call.version, call.correlation_id);
-        let request: R = decode_request(&mut body, version).map_err(|source| Refused::Malformed { source })?;
+        let mut request: R = decode_request(&mut body, version).map_err(|source| Refused::Malformed { source })?;
         drop(body); // names and member data keep what they need of it alive
-        let response = handler(core, call, request).await;
+        let bill = throttle::Bill::of(&core, &call);
+        let amendment = match enforce::judge(&core, &call.peer, version, &mut request) {
+            Verdict::Refuse(mut response) => {
+                bill.charge::<R>(&mut response, Duration::ZERO);
+                return encode(api, version, correlation_id, &response);
+            }
+            Verdict::Amend(amendment) => Some(amendment),
+            Verdict::Pass => None,
+        };
+        let (mut response, taken) = throttle::timed(handler(core, call, request)).await;
+        if let Some(amendment) = amendment {
+            amendment(&mut response);
+        }
+        bill.charge::<R>(&mut response, taken);
         encode(api, version, correlation_id, &response)
     })
 }

@@ -26,6 +26,17 @@ pub enum Error {
     InternalRecords { topic: &'static str, source: kafka::protocol::Error },
     #[error("cannot listen on {address} for {what}")]
     Listen { what: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("cannot read the PEM file {path}")]
+    Pem { path: PathBuf, source: rustls::pki_types::pem::Error },
+    #[error("the certificate or authority in {path} cannot be used")]
+    Certificate { path: PathBuf, source: rustls::Error },
+    #[error(
+        "users and access rules in {path} are damaged in both copies; put a good copy back, or remove the file and its \
+         .prev to begin without any"
+    )]
+    AccessLost { path: PathBuf },
+    #[error("the operating system gives no random bytes")]
+    Random,
     #[error("cannot serve health and metrics")]
     Admin { source: daemon::admin::Error },
     #[error(

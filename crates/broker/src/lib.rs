@@ -6,6 +6,7 @@
 //! `handlers/` for what each API does, `coordinator/` for consumer groups and `registry/` for schemas.
 //! What is spoken and what is not: `docs/specs/broker.md`.
 
+mod access;
 mod apis;
 mod broker;
 mod commit;
@@ -20,6 +21,7 @@ mod limits;
 mod lock;
 mod metrics;
 mod partition;
+mod places;
 mod producer_ids;
 mod random;
 mod registry;
@@ -30,6 +32,8 @@ mod topic_config;
 mod topics;
 mod waiters;
 
+pub use access::listener::{Admission, Listener, TlsFiles};
+pub use access::users;
 pub use broker::{Broker, Handle};
 pub use error::Error;
 pub use settings::{Durability, Options, Settings};

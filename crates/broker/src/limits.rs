@@ -39,3 +39,25 @@ pub(crate) const OFFSET_NOTE_BYTES_MAX: usize = 4_096;
 
 /// Body of a request to the schema registry, in bytes; a longer one is answered 413.
 pub(crate) const REGISTRY_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Connections that have not finished TLS and login, of all listeners that ask for them; a further one is closed.
+pub(crate) const LOGINS_MAX: usize = 256;
+/// Of these, from one address; a further one is closed, so that one address cannot shut the others out.
+pub(crate) const LOGINS_PER_ADDRESS_MAX: usize = 128;
+/// Time for TLS and login together; a slower connection is closed.
+pub(crate) const LOGIN_DEADLINE: Duration = Duration::from_secs(10);
+/// Frame of a connection that has not logged in, in bytes; a longer one closes the connection.
+pub(crate) const LOGIN_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Passwords of PLAIN verified at the same time; further logins wait within their deadline.
+pub(crate) const PASSWORD_CHECKS_MAX: usize = 2;
+/// Time a failed login is kept waiting for its answer, so that guessing is slow.
+pub(crate) const FAILED_LOGIN_DELAY: Duration = Duration::from_millis(250);
+/// Users; a further one is refused with POLICY_VIOLATION.
+pub(crate) const USERS_MAX: usize = 1_000;
+/// Access rules; more are refused with POLICY_VIOLATION.
+pub(crate) const RULES_MAX: usize = 2_000;
+/// Quotas; more are refused with POLICY_VIOLATION.
+pub(crate) const QUOTAS_MAX: usize = 1_000;
+/// Users and clients whose use of a quota is remembered; beyond it those who are at rest are forgotten, then all, who
+/// begin with full credit again.
+pub(crate) const QUOTA_BUCKETS_MAX: usize = 10_000;

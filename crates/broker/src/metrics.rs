@@ -26,6 +26,12 @@ pub(crate) struct ErrorLabel {
     pub(crate) code: i16,
 }
 
+/// The limit that refused a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct LimitLabel {
+    pub(crate) limit: &'static str,
+}
+
 /// A topic; their number is limited by the broker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct TopicLabel {
@@ -43,8 +49,12 @@ pub(crate) struct Metrics {
     pub(crate) commit_seconds: Histogram,
     pub(crate) topic_bytes: Family<TopicLabel, Gauge>,
     pub(crate) connections: Gauge,
-    pub(crate) connections_refused: Counter,
+    pub(crate) connections_refused: Family<LimitLabel, Counter>,
     pub(crate) requests_refused: Counter,
+    pub(crate) requests_denied: Counter,
+    pub(crate) requests_throttled: Counter,
+    pub(crate) logins: Counter,
+    pub(crate) logins_failed: Counter,
     pub(crate) disk_free_bytes: Gauge,
     pub(crate) groups: Gauge,
     pub(crate) registry_requests: Counter,
@@ -72,12 +82,28 @@ impl Metrics {
             connections: registry.register("sf_broker_connections", "Open Kafka connections", Gauge::default()),
             connections_refused: registry.register(
                 "sf_broker_connections_refused",
-                "Connections closed because there were too many",
-                Counter::default(),
+                "Connections closed because there were too many: in all, of one address, of one user, or waiting for a login",
+                Family::default(),
             ),
             requests_refused: registry.register(
                 "sf_broker_malformed_requests",
                 "Connections closed because of a malformed, oversized or unsupported request",
+                Counter::default(),
+            ),
+            requests_denied: registry.register(
+                "sf_broker_denied_requests",
+                "Requests of which access rules refused a part",
+                Counter::default(),
+            ),
+            requests_throttled: registry.register(
+                "sf_broker_throttled_requests",
+                "Requests after which a client had to wait because of its quota",
+                Counter::default(),
+            ),
+            logins: registry.register("sf_broker_logins", "Logins that succeeded", Counter::default()),
+            logins_failed: registry.register(
+                "sf_broker_failed_logins",
+                "Logins and TLS handshakes that failed",
                 Counter::default(),
             ),
             disk_free_bytes: registry.register(
@@ -96,6 +122,11 @@ impl Metrics {
                 Counter::default(),
             ),
         }
+    }
+
+    /// Counts a connection that a limit closed.
+    pub(crate) fn count_refused(&self, limit: &'static str) {
+        self.connections_refused.get_or_create(&LimitLabel { limit }).inc();
     }
 
     pub(crate) fn count_error(&self, api: ApiKey, code: i16) {

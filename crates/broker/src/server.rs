@@ -1,36 +1,63 @@
-//! The Kafka listener: accepts connections within the limits and owns their tasks.
+//! A Kafka listener: accepts connections within the limits that all listeners share, and owns their tasks.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::listener::{Admission, Endpoint};
+use crate::access::peer::Peer;
 use crate::connection::{self, Ended, FrameBudget};
 use crate::core::Core;
-use crate::limits::{PENDING_FRAME_BYTES_MAX, STOP_DEADLINE};
+use crate::limits::{
+    LOGIN_DEADLINE, LOGINS_MAX, LOGINS_PER_ADDRESS_MAX, PENDING_FRAME_BYTES_MAX, STOP_DEADLINE,
+};
+use crate::places::{Full, Place, Places};
 
 /// Pause after a failed accept: out of descriptors, most likely, and that passes only when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What all listeners share: the limits on connections and on what they hold.
+#[derive(Debug, Clone)]
+pub(crate) struct House {
+    core: Arc<Core>,
+    budget: Arc<FrameBudget>,
+    places: Arc<Places<IpAddr>>,
+    /// For those who have not logged in yet.
+    lobby: Arc<Places<IpAddr>>,
+}
+
+impl House {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        let budget = Arc::new(FrameBudget::new(PENDING_FRAME_BYTES_MAX));
+        let places = Places::new(core.settings.connections_max, core.settings.connections_per_address_max);
+        Self { core, budget, places, lobby: Places::new(LOGINS_MAX, LOGINS_PER_ADDRESS_MAX) }
+    }
+}
+
 /// Accepts until `stop` is cancelled, then lets connections end and aborts what does not.
-pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
-    let budget = Arc::new(FrameBudget::new(PENDING_FRAME_BYTES_MAX));
-    let places = Arc::new(Places::new(core.settings.connections_max, core.settings.connections_per_address_max));
+pub(crate) async fn run(house: House, listener: TcpListener, endpoint: Arc<Endpoint>, stop: CancellationToken) {
+    let core = Arc::clone(&house.core);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! { // cancel-safe: accept and join_next lose nothing, both are documented so
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    if let Some(place) = Places::take(&places, address.ip()) {
-                        let task = serve(Arc::clone(&core), Arc::clone(&budget), stream, place, stop.clone());
-                        connections.spawn(task);
-                    } else {
-                        core.metrics.connections_refused.inc();
-                        tracing::warn!(%address, "too many connections, this one is closed");
+                    let address = address.ip().to_canonical(); // rules and limits know one form of it
+                    match Places::take(&house.places, &address) {
+                        Ok(place) => {
+                            let (house, endpoint) = (house.clone(), Arc::clone(&endpoint));
+                            connections.spawn(serve(house, endpoint, stream, (place, address), stop.clone()));
+                        }
+                        Err(full) => {
+                            let limit = if full == Full::InAll { "in_all" } else { "address" };
+                            core.metrics.count_refused(limit);
+                            tracing::warn!(%address, limit, "too many connections, this one is closed");
+                        }
                     }
                 }
                 Err(error) => {
@@ -49,15 +76,20 @@ pub(crate) async fn run(core: Arc<Core>, listener: TcpListener, stop: Cancellati
     }
 }
 
-async fn serve(core: Arc<Core>, budget: Arc<FrameBudget>, stream: TcpStream, place: Place, stop: CancellationToken) {
+async fn serve(
+    house: House,
+    endpoint: Arc<Endpoint>,
+    stream: TcpStream,
+    (place, address): (Place<IpAddr>, IpAddr),
+    stop: CancellationToken,
+) {
+    let core = Arc::clone(&house.core);
     core.metrics.connections.inc();
-    let address = place.address;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off the delay of small packets");
     }
-    let (reader, writer) = stream.into_split();
-    match connection::serve(Arc::clone(&core), budget, address, reader, writer, stop).await {
-        Ok(()) | Err(Ended::Stopping) => {}
+    match admit(house, endpoint, stream, address, stop).await {
+        Ok(()) | Err(Ended::Stopping | Ended::LoginFailed) => {}
         Err(Ended::Io(error)) => tracing::debug!(%address, %error, "a connection broke"),
         Err(error) => tracing::warn!(%address, reason = %daemon::report(&error), "a connection was closed"),
     }
@@ -65,66 +97,38 @@ async fn serve(core: Arc<Core>, budget: Arc<FrameBudget>, stream: TcpStream, pla
     drop(place);
 }
 
-/// How many connections there are, in all and per address.
-#[derive(Debug)]
-struct Places {
-    most: usize,
-    most_per_address: usize,
-    taken: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// The right to one connection; given back when dropped.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
+/// TLS where the listener asks for it, and then the protocol.
+async fn admit(
+    house: House,
+    endpoint: Arc<Endpoint>,
+    stream: TcpStream,
     address: IpAddr,
-}
-
-impl Places {
-    fn new(most: usize, most_per_address: usize) -> Self {
-        Self { most, most_per_address, taken: Mutex::default() }
+    stop: CancellationToken,
+) -> Result<(), Ended> {
+    let House { core, budget, lobby, .. } = house;
+    let deadline = Instant::now() + LOGIN_DEADLINE;
+    let place = if endpoint.tls.is_some() || endpoint.admission == Admission::LoggedIn {
+        let place = Places::take(&lobby, &address).map_err(|_| {
+            core.metrics.count_refused("login");
+            Ended::LobbyFull
+        })?;
+        Some((place, deadline))
+    } else {
+        None
+    };
+    let Some(tls) = &endpoint.tls else {
+        let peer = Peer::new(address, endpoint, None).ok_or(Ended::Nameless)?;
+        return connection::serve(core, budget, peer, stream.into_split(), place, stop).await;
+    };
+    let accepted = timeout_at(deadline, tls.acceptor().accept(stream)).await;
+    let accepted = accepted.map_err(|_| Ended::LoginTooSlow).and_then(|accepted| accepted.map_err(Ended::Tls));
+    let stream = accepted.inspect_err(|_| {
+        core.metrics.logins_failed.inc();
+    })?;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = Peer::new(address, Arc::clone(&endpoint), certificate.map(AsRef::as_ref)).ok_or(Ended::Nameless)?;
+    if peer.named() && !core.seat(&peer) {
+        return Err(Ended::TooManyOfUser);
     }
-
-    fn take(places: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let here = taken.get(&address).copied().unwrap_or_default();
-        if all >= places.most || here >= places.most_per_address {
-            return None;
-        }
-        taken.insert(address, here + 1);
-        drop(taken);
-        Some(Place { places: Arc::clone(places), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.address);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // STR-13
-    #[test]
-    fn places_are_limited_per_address_and_in_all() {
-        let places = Arc::new(Places::new(3, 2));
-        let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let first = Places::take(&places, a).unwrap();
-        let _second = Places::take(&places, a).unwrap();
-        assert!(Places::take(&places, a).is_none());
-        let _third = Places::take(&places, b).unwrap();
-        assert!(Places::take(&places, b).is_none());
-        drop(first);
-        assert!(Places::take(&places, a).is_some());
-    }
+    connection::serve(core, budget, peer, tokio::io::split(stream), place, stop).await
 }

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Error;
+use crate::access::listener::Listener;
 
 /// Command line of the broker role.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,12 +32,29 @@ pub struct Options {
     /// is the usual choice, and 512 MiB the default.
     #[arg(long, default_value_t = Settings::DEFAULT_RESERVE_BYTES, env = "SF_BROKER_RESERVE_BYTES")]
     pub reserve_bytes: u64,
+    /// A further listener: address=HOST:PORT[,name=NAME][,advertise=HOST:PORT][,tls-cert=FILE,tls-key=FILE]
+    /// [,client-ca=FILE][,sasl=required][,plain-without-tls=true]; several in the environment are separated by semicolons.
+    #[arg(long = "listener", value_delimiter = ';', env = "SF_BROKER_LISTENERS")]
+    pub listeners: Vec<Listener>,
+    /// Let access rules decide who may do what; what no rule allows is refused.
+    #[arg(long, env = "SF_BROKER_AUTHORIZE")]
+    pub authorize: bool,
+    /// A user that may do everything whatever the rules say; the name as in its login, or the subject of its
+    /// certificate. Several in the environment are separated by semicolons.
+    #[arg(long = "super-user", value_delimiter = ';', env = "SF_BROKER_SUPER_USERS")]
+    pub super_users: Vec<String>,
+    /// Seconds after which a login has to be repeated; 0 is never.
+    #[arg(long, default_value_t = 0, env = "SF_BROKER_LOGIN_LIFETIME_S")]
+    pub login_lifetime_s: u32,
     /// Connections in all.
     #[arg(long, default_value_t = 1_000)]
     pub connections_max: usize,
     /// Connections from one address.
     #[arg(long, default_value_t = 400)]
     pub connections_per_address_max: usize,
+    /// Connections of one user, where users log in or show certificates.
+    #[arg(long, default_value_t = 400)]
+    pub connections_per_user_max: usize,
 }
 
 /// When a record is acknowledged and shown to consumers.
@@ -67,8 +86,17 @@ pub struct Settings {
     pub durability: Durability,
     /// Free bytes that must remain on the data disk for group offsets, schemas and deletes.
     pub reserve_bytes: u64,
+    /// Listeners beside the first one.
+    pub listeners: Vec<Listener>,
+    /// Access rules decide who may do what.
+    pub authorize: bool,
+    /// Names of users that may do everything.
+    pub super_users: Vec<String>,
+    /// How long a login holds; `None` is for as long as the connection lives.
+    pub login_lifetime: Option<Duration>,
     pub connections_max: usize,
     pub connections_per_address_max: usize,
+    pub connections_per_user_max: usize,
     /// How long a group that comes to life waits for more members before it hands out partitions.
     pub group_initial_delay_ms: i64,
     /// Bytes appended to the group offsets after which they are written anew and the old ones dropped.
@@ -88,8 +116,13 @@ impl Settings {
             registry_listen: any,
             durability: Durability::Synced,
             reserve_bytes: 64 * 1024 * 1024,
+            listeners: Vec::new(),
+            authorize: false,
+            super_users: Vec::new(),
+            login_lifetime: None,
             connections_max: 1_000,
             connections_per_address_max: 1_000,
+            connections_per_user_max: 1_000,
             group_initial_delay_ms: 50,
             offsets_rewrite_bytes: 4 * 1024 * 1024,
         }
@@ -101,7 +134,12 @@ impl TryFrom<Options> for Settings {
 
     fn try_from(options: Options) -> Result<Self, Error> {
         let advertise = options.advertise.as_deref().map(parse_advertise).transpose()?;
-        if options.connections_max == 0 || options.connections_per_address_max == 0 {
+        let limits = [
+            options.connections_max,
+            options.connections_per_address_max,
+            options.connections_per_user_max,
+        ];
+        if limits.contains(&0) {
             let reason = "no connection at all would be accepted".to_owned();
             return Err(Error::Setting { name: "connections_max", reason });
         }
@@ -111,8 +149,13 @@ impl TryFrom<Options> for Settings {
             registry_listen: options.registry_listen,
             durability: options.durability,
             reserve_bytes: options.reserve_bytes,
+            listeners: options.listeners,
+            authorize: options.authorize,
+            super_users: options.super_users,
+            login_lifetime: Some(Duration::from_secs(options.login_lifetime_s.into())).filter(|time| !time.is_zero()),
             connections_max: options.connections_max,
             connections_per_address_max: options.connections_per_address_max,
+            connections_per_user_max: options.connections_per_user_max,
             group_initial_delay_ms: 250,
             ..Self::on_free_ports(options.data_dir)
         })
@@ -120,7 +163,7 @@ impl TryFrom<Options> for Settings {
 }
 
 /// `host:port`; an IPv6 host stands in brackets.
-fn parse_advertise(text: &str) -> Result<(String, u16), Error> {
+pub(crate) fn parse_advertise(text: &str) -> Result<(String, u16), Error> {
     let wrong = || Error::Setting { name: "advertise", reason: format!("{text} is not host:port") };
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port: u16 = port.parse().map_err(|_| wrong())?;

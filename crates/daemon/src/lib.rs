@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod board;
 pub mod breaker;
 pub mod context;
+pub mod identity;
 pub mod launch;
 pub mod logging;
 pub mod metrics;

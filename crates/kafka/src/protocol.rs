@@ -178,6 +178,15 @@ mod tests {
         walks_default::<IncrementalAlterConfigsRequest>();
         walks_default::<OffsetDeleteRequest>();
         walks_default::<DescribeClusterRequest>();
+        walks_default::<SaslHandshakeRequest>();
+        walks_default::<SaslAuthenticateRequest>();
+        walks_default::<DescribeAclsRequest>();
+        walks_default::<CreateAclsRequest>();
+        walks_default::<DeleteAclsRequest>();
+        walks_default::<DescribeUserScramCredentialsRequest>();
+        walks_default::<AlterUserScramCredentialsRequest>();
+        walks_default::<DescribeClientQuotasRequest>();
+        walks_default::<AlterClientQuotasRequest>();
     }
 
     #[test]
@@ -236,6 +245,42 @@ mod tests {
             let topic = CreatableTopic::default().with_name(TopicName(text("a"))).with_configs(vec![config]);
             walks(version, &CreateTopicsRequest::default().with_topics(vec![topic]));
         }
+    }
+
+    #[test]
+    fn filled_requests_about_access_are_walked_to_the_end() {
+        use kafka_protocol::messages::alter_client_quotas_request::{EntityData, EntryData, OpData};
+        use kafka_protocol::messages::alter_user_scram_credentials_request as scram;
+        use kafka_protocol::messages::create_acls_request::AclCreation;
+        use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
+        use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
+        use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
+        for version in 1..=3 {
+            let filter = DescribeAclsRequest::default().with_resource_name_filter(Some(text("a")));
+            walks(version, &filter.with_principal_filter(Some(text("User:b"))).with_operation(3));
+            let one = AclCreation::default().with_resource_name(text("a")).with_principal(text("User:b"));
+            walks(version, &CreateAclsRequest::default().with_creations(vec![one.clone(), one]));
+            let one = DeleteAclsFilter::default().with_host_filter(Some(text("*"))).with_permission_type(1);
+            walks(version, &DeleteAclsRequest::default().with_filters(vec![one.clone(), one]));
+        }
+        for version in 0..=2 {
+            walks(version, &SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(b"abc")));
+        }
+        for version in 0..=1 {
+            walks(version, &SaslHandshakeRequest::default().with_mechanism(text("PLAIN")));
+            let one = ComponentData::default().with_entity_type(text("user")).with_match(Some(text("ada")));
+            walks(version, &DescribeClientQuotasRequest::default().with_components(vec![one.clone(), one]));
+            let entity = EntityData::default().with_entity_type(text("user")).with_entity_name(Some(text("ada")));
+            let op = OpData::default().with_key(text("producer_byte_rate")).with_value(1.5);
+            let entry = EntryData::default().with_entity(vec![entity]).with_ops(vec![op.clone(), op]);
+            walks(version, &AlterClientQuotasRequest::default().with_entries(vec![entry.clone(), entry]));
+        }
+        let users = vec![UserName::default().with_name(text("ada"))];
+        walks(0, &DescribeUserScramCredentialsRequest::default().with_users(Some(users)));
+        let gone = scram::ScramCredentialDeletion::default().with_name(text("ada")).with_mechanism(1);
+        let put = scram::ScramCredentialUpsertion::default().with_name(text("bob")).with_salt(Bytes::from_static(b"s"));
+        let request = AlterUserScramCredentialsRequest::default().with_deletions(vec![gone.clone(), gone]);
+        walks(0, &request.with_upsertions(vec![put.clone(), put]));
     }
 
     #[test]

@@ -65,8 +65,8 @@ pub(crate) async fn metadata(core: Arc<Core>, call: Call, request: MetadataReque
             })
             .collect(),
     };
-    let broker =
-        MetadataResponseBroker::default().with_node_id(NODE_ID).with_host(core.host.clone()).with_port(core.port);
+    let (host, port) = call.told();
+    let broker = MetadataResponseBroker::default().with_node_id(NODE_ID).with_host(host).with_port(port);
     let response = MetadataResponse::default()
         .with_brokers(vec![broker])
         .with_cluster_id(Some(core.cluster_id.clone()))
@@ -103,7 +103,7 @@ fn describe(topic: &Topic) -> MetadataResponseTopic {
 
 pub(crate) async fn describe_cluster(
     core: Arc<Core>,
-    _call: Call,
+    call: Call,
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
     let response = DescribeClusterResponse::default().with_cluster_id(core.cluster_id.clone());
@@ -113,8 +113,8 @@ pub(crate) async fn describe_cluster(
             .with_error_code(ResponseError::UnsupportedEndpointType.code())
             .with_error_message(Some(StrBytes::from_static_str(message)));
     }
-    let broker =
-        DescribeClusterBroker::default().with_broker_id(NODE_ID).with_host(core.host.clone()).with_port(core.port);
+    let (host, port) = call.told();
+    let broker = DescribeClusterBroker::default().with_broker_id(NODE_ID).with_host(host).with_port(port);
     let response = response.with_controller_id(NODE_ID).with_brokers(vec![broker]);
     if request.include_cluster_authorized_operations {
         return response.with_cluster_authorized_operations(CLUSTER_OPERATIONS);
@@ -123,7 +123,7 @@ pub(crate) async fn describe_cluster(
 }
 
 pub(crate) async fn find_coordinator(
-    core: Arc<Core>,
+    _core: Arc<Core>,
     call: Call,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
@@ -134,19 +134,20 @@ pub(crate) async fn find_coordinator(
     };
     let error = code(refused.map(|(error, _)| error));
     let message = refused.map(|(_, message)| text(message));
+    let (host, port) = call.told();
     if call.version < 4 {
         let response = FindCoordinatorResponse::default().with_error_code(error).with_error_message(message);
         if error != 0 {
             return response.with_node_id(BrokerId(-1)).with_port(-1);
         }
-        return response.with_node_id(NODE_ID).with_host(core.host.clone()).with_port(core.port);
+        return response.with_node_id(NODE_ID).with_host(host).with_port(port);
     }
     let coordinator = |key| {
         let found = Coordinator::default().with_key(key).with_error_code(error).with_error_message(message.clone());
         if error != 0 {
             return found.with_node_id(BrokerId(-1)).with_port(-1);
         }
-        found.with_node_id(NODE_ID).with_host(core.host.clone()).with_port(core.port)
+        found.with_node_id(NODE_ID).with_host(host.clone()).with_port(port)
     };
     FindCoordinatorResponse::default()
         .with_coordinators(request.coordinator_keys.into_iter().map(coordinator).collect())

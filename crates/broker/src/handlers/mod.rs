@@ -1,14 +1,18 @@
 //! What each API does: one function per request, one file per group of APIs.
 
+pub(crate) mod acls;
 pub(crate) mod admin;
 pub(crate) mod cluster;
 pub(crate) mod configs;
+pub(crate) mod credentials;
 pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod list_offsets;
 pub(crate) mod offsets;
 pub(crate) mod produce;
+pub(crate) mod quotas;
 pub(crate) mod records;
+pub(crate) mod sasl;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::TopicName;

@@ -16,6 +16,8 @@ use kafka_protocol::messages::{
 };
 use tokio::time::Instant;
 
+use crate::access::enforce::{self, Verdict};
+use crate::access::throttle::Bill;
 use crate::core::{Core, log_error_code, sync_error_code};
 use crate::dispatch::{Call, Refused, Reply, encode};
 use crate::partition::Partition;
@@ -27,15 +29,24 @@ const CONTROL: i16 = 0x20;
 
 /// Writes what the request brings. `scratch` is the connection's buffer for the bytes whose headers are patched.
 pub(crate) fn begin(core: &Arc<Core>, call: &Call, mut body: Bytes, scratch: &mut Vec<u8>) -> Result<Reply, Refused> {
+    let size = body.len();
     let decoded = decode_request(&mut body, call.version);
-    let request: ProduceRequest = decoded.map_err(|source| Refused::Malformed { source })?;
+    let mut request: ProduceRequest = decoded.map_err(|source| Refused::Malformed { source })?;
+    let bill = Bill::of(core, call);
+    let verdict = enforce::judge(core, &call.peer, call.version, &mut request);
     let refusal = refuse(core, &request);
     let mut written = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for data in &request.topic_data {
         responses.push(write_topic(core, call, data, refusal, &mut written, scratch));
     }
-    let response = ProduceResponse::default().with_responses(responses);
+    let mut response = ProduceResponse::default().with_responses(responses);
+    match verdict {
+        Verdict::Refuse(refused) => response = refused,
+        Verdict::Amend(amendment) => amendment(&mut response),
+        Verdict::Pass => {}
+    }
+    bill.charge_produce(&mut response, size);
     if request.acks == 0 {
         let mut codes = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         if let Some(failed) = codes.find(|partition| partition.error_code != 0) {

@@ -333,6 +333,41 @@ mod bodies {
                 let request = DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
                 encode(v, &request)
             }
+            ApiKey::SaslHandshake => encode(v, &SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))),
+            ApiKey::SaslAuthenticate => encode(v, &SaslAuthenticateRequest::default()),
+            ApiKey::DescribeAcls => {
+                let request = DescribeAclsRequest::default().with_resource_type_filter(1).with_pattern_type_filter(1);
+                encode(v, &request.with_operation(1).with_permission_type(1))
+            }
+            ApiKey::CreateAcls => {
+                let one = create_acls_request::AclCreation::default().with_resource_type(2).with_resource_name(text("t"));
+                encode(v, &CreateAclsRequest::default().with_creations(vec![one]))
+            }
+            ApiKey::DeleteAcls => {
+                let one = delete_acls_request::DeleteAclsFilter::default().with_resource_type_filter(1);
+                encode(v, &DeleteAclsRequest::default().with_filters(vec![one]))
+            }
+            ApiKey::DescribeUserScramCredentials => {
+                let one = describe_user_scram_credentials_request::UserName::default().with_name(text("nobody"));
+                encode(v, &DescribeUserScramCredentialsRequest::default().with_users(Some(vec![one])))
+            }
+            ApiKey::AlterUserScramCredentials => {
+                let one = alter_user_scram_credentials_request::ScramCredentialDeletion::default();
+                let put = alter_user_scram_credentials_request::ScramCredentialUpsertion::default();
+                let request = AlterUserScramCredentialsRequest::default();
+                encode(v, &request.with_deletions(vec![one.with_name(text("nobody"))]).with_upsertions(vec![put]))
+            }
+            ApiKey::DescribeClientQuotas => {
+                let one = describe_client_quotas_request::ComponentData::default().with_entity_type(text("user"));
+                encode(v, &DescribeClientQuotasRequest::default().with_components(vec![one.with_match_type(2)]))
+            }
+            ApiKey::AlterClientQuotas => {
+                let one = alter_client_quotas_request::EntityData::default().with_entity_type(text("user"));
+                let op = alter_client_quotas_request::OpData::default().with_key(text("nonsense"));
+                let entry =
+                    alter_client_quotas_request::EntryData::default().with_entity(vec![one]).with_ops(vec![op]);
+                encode(v, &AlterClientQuotasRequest::default().with_entries(vec![entry]))
+            }
             other => panic!("{other:?} is not asked"),
         }
     }
@@ -366,6 +401,15 @@ mod bodies {
             ApiKey::CreatePartitions => decode::<CreatePartitionsRequest>(version, bytes),
             ApiKey::OffsetDelete => decode::<OffsetDeleteRequest>(version, bytes),
             ApiKey::DescribeCluster => decode::<DescribeClusterRequest>(version, bytes),
+            ApiKey::SaslHandshake => decode::<SaslHandshakeRequest>(version, bytes),
+            ApiKey::SaslAuthenticate => decode::<SaslAuthenticateRequest>(version, bytes),
+            ApiKey::DescribeAcls => decode::<DescribeAclsRequest>(version, bytes),
+            ApiKey::CreateAcls => decode::<CreateAclsRequest>(version, bytes),
+            ApiKey::DeleteAcls => decode::<DeleteAclsRequest>(version, bytes),
+            ApiKey::DescribeUserScramCredentials => decode::<DescribeUserScramCredentialsRequest>(version, bytes),
+            ApiKey::AlterUserScramCredentials => decode::<AlterUserScramCredentialsRequest>(version, bytes),
+            ApiKey::DescribeClientQuotas => decode::<DescribeClientQuotasRequest>(version, bytes),
+            ApiKey::AlterClientQuotas => decode::<AlterClientQuotasRequest>(version, bytes),
             other => panic!("{other:?} is not checked"),
         }
     }

@@ -92,6 +92,15 @@ pub(super) fn of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::CreatePartitions => &CREATE_PARTITIONS_REQUEST,
         ApiKey::DeleteGroups => &DELETE_GROUPS_REQUEST,
         ApiKey::IncrementalAlterConfigs => &INCREMENTAL_ALTER_CONFIGS_REQUEST,
+        ApiKey::SaslHandshake => &SASL_HANDSHAKE_REQUEST,
+        ApiKey::SaslAuthenticate => &SASL_AUTHENTICATE_REQUEST,
+        ApiKey::DescribeAcls => &DESCRIBE_ACLS_REQUEST,
+        ApiKey::CreateAcls => &CREATE_ACLS_REQUEST,
+        ApiKey::DeleteAcls => &DELETE_ACLS_REQUEST,
+        ApiKey::DescribeUserScramCredentials => &DESCRIBE_USER_SCRAM_CREDENTIALS_REQUEST,
+        ApiKey::AlterUserScramCredentials => &ALTER_USER_SCRAM_CREDENTIALS_REQUEST,
+        ApiKey::DescribeClientQuotas => &DESCRIBE_CLIENT_QUOTAS_REQUEST,
+        ApiKey::AlterClientQuotas => &ALTER_CLIENT_QUOTAS_REQUEST,
         ApiKey::OffsetDelete => &OFFSET_DELETE_REQUEST,
         ApiKey::DescribeCluster => &DESCRIBE_CLUSTER_REQUEST,
         _ => return None,
@@ -334,3 +343,47 @@ const OFFSET_DELETE_REQUEST: Shape =
     Shape { flexible_since: NEVER, fields: &[always(Text), always(Array(&OFFSET_DELETE_REQUEST_TOPIC))], tags: &[] };
 const DESCRIBE_CLUSTER_REQUEST: Shape =
     Shape { flexible_since: 0, fields: &[always(Fixed(1)), since(1, Fixed(1)), since(2, Fixed(1))], tags: &[] };
+const SASL_HANDSHAKE_REQUEST: Shape = Shape { flexible_since: NEVER, fields: &[always(Text)], tags: &[] };
+const SASL_AUTHENTICATE_REQUEST: Shape = Shape { flexible_since: 2, fields: &[always(Blob)], tags: &[] };
+const ACL_FILTER: Shape = Shape {
+    flexible_since: 2,
+    fields: &[
+        always(Fixed(1)),
+        always(Text),
+        always(Fixed(1)),
+        always(Text),
+        always(Text),
+        always(Fixed(1)),
+        always(Fixed(1)),
+    ],
+    tags: &[],
+};
+const DESCRIBE_ACLS_REQUEST: Shape = ACL_FILTER;
+const CREATE_ACLS_REQUEST: Shape = Shape { flexible_since: 2, fields: &[always(Array(&ACL_FILTER))], tags: &[] };
+const DELETE_ACLS_REQUEST: Shape = Shape { flexible_since: 2, fields: &[always(Array(&ACL_FILTER))], tags: &[] };
+const USER_NAME: Shape = Shape { flexible_since: 0, fields: &[always(Text)], tags: &[] };
+const DESCRIBE_USER_SCRAM_CREDENTIALS_REQUEST: Shape =
+    Shape { flexible_since: 0, fields: &[always(Array(&USER_NAME))], tags: &[] };
+const SCRAM_CREDENTIAL_DELETION: Shape =
+    Shape { flexible_since: 0, fields: &[always(Text), always(Fixed(1))], tags: &[] };
+const SCRAM_CREDENTIAL_UPSERTION: Shape = Shape {
+    flexible_since: 0,
+    fields: &[always(Text), always(Fixed(1)), always(Fixed(4)), always(Blob), always(Blob)],
+    tags: &[],
+};
+const ALTER_USER_SCRAM_CREDENTIALS_REQUEST: Shape = Shape {
+    flexible_since: 0,
+    fields: &[always(Array(&SCRAM_CREDENTIAL_DELETION)), always(Array(&SCRAM_CREDENTIAL_UPSERTION))],
+    tags: &[],
+};
+const QUOTA_COMPONENT: Shape =
+    Shape { flexible_since: 1, fields: &[always(Text), always(Fixed(1)), always(Text)], tags: &[] };
+const DESCRIBE_CLIENT_QUOTAS_REQUEST: Shape =
+    Shape { flexible_since: 1, fields: &[always(Array(&QUOTA_COMPONENT)), always(Fixed(1))], tags: &[] };
+const QUOTA_ENTITY: Shape = Shape { flexible_since: 1, fields: &[always(Text), always(Text)], tags: &[] };
+const QUOTA_OPERATION: Shape =
+    Shape { flexible_since: 1, fields: &[always(Text), always(Fixed(8)), always(Fixed(1))], tags: &[] };
+const QUOTA_ENTRY: Shape =
+    Shape { flexible_since: 1, fields: &[always(Array(&QUOTA_ENTITY)), always(Array(&QUOTA_OPERATION))], tags: &[] };
+const ALTER_CLIENT_QUOTAS_REQUEST: Shape =
+    Shape { flexible_since: 1, fields: &[always(Array(&QUOTA_ENTRY)), always(Fixed(1))], tags: &[] };
