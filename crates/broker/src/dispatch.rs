@@ -86,10 +86,11 @@ pub(crate) fn begin(
         }
         return Err(Refused::Unsupported { key: head.api_key, version: head.version });
     }
-    if !matches!(api.key, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate) || peer.failed() {
-        if let Some(reason) = peer.barred() {
-            return Err(Refused::Barred { api: api.name, reason });
-        }
+    let of_a_login = matches!(api.key, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate);
+    if (!of_a_login || peer.failed())
+        && let Some(reason) = peer.barred()
+    {
+        return Err(Refused::Barred { api: api.name, reason });
     }
     let header = decode_header(&mut frame).map_err(malformed)?;
     let call = Call {

@@ -13,9 +13,7 @@ use crate::access::listener::{Admission, Endpoint};
 use crate::access::peer::Peer;
 use crate::connection::{self, Ended, FrameBudget};
 use crate::core::Core;
-use crate::limits::{
-    LOGIN_DEADLINE, LOGINS_MAX, LOGINS_PER_ADDRESS_MAX, PENDING_FRAME_BYTES_MAX, STOP_DEADLINE,
-};
+use crate::limits::{LOGIN_DEADLINE, LOGINS_MAX, LOGINS_PER_ADDRESS_MAX, PENDING_FRAME_BYTES_MAX, STOP_DEADLINE};
 use crate::places::{Full, Place, Places};
 
 /// Pause after a failed accept: out of descriptors, most likely, and that passes only when connections end.

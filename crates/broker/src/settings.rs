@@ -134,11 +134,7 @@ impl TryFrom<Options> for Settings {
 
     fn try_from(options: Options) -> Result<Self, Error> {
         let advertise = options.advertise.as_deref().map(parse_advertise).transpose()?;
-        let limits = [
-            options.connections_max,
-            options.connections_per_address_max,
-            options.connections_per_user_max,
-        ];
+        let limits = [options.connections_max, options.connections_per_address_max, options.connections_per_user_max];
         if limits.contains(&0) {
             let reason = "no connection at all would be accepted".to_owned();
             return Err(Error::Setting { name: "connections_max", reason });

@@ -98,7 +98,10 @@ mod tests {
         let kinds = kinds.iter().map(|(kind, texts)| ((*kind).to_owned(), rules(texts))).collect();
         let components = Components::new(kinds).unwrap();
         let handed = Secret::new(serde_json::to_string(&components).unwrap());
-        (Launch { secrets: BTreeMap::from([(identity::COMPONENTS.to_owned(), handed)]), ..Launch::default() }, components)
+        (
+            Launch { secrets: BTreeMap::from([(identity::COMPONENTS.to_owned(), handed)]), ..Launch::default() },
+            components,
+        )
     }
 
     // STR-14

@@ -80,7 +80,8 @@ impl FromStr for Listener {
                 }
                 "plain-without-tls" => {
                     let parsed = value.parse();
-                    plain_without_tls = parsed.map_err(|_| wrong(format!("{field} is true or false, not {value:?}")))?;
+                    plain_without_tls =
+                        parsed.map_err(|_| wrong(format!("{field} is true or false, not {value:?}")))?;
                 }
                 other => {
                     let known = "name, address, advertise, tls-cert, tls-key, client-ca, sasl, plain-without-tls";
@@ -135,9 +136,8 @@ impl Endpoint {
         (admission, plain): (Admission, bool),
     ) -> Self {
         let (host, port) = advertise.cloned().unwrap_or_else(|| (bound.ip().to_string(), bound.port()));
-        let offered = |mechanism: &Mechanism| {
-            admission != Admission::Anybody && (plain || *mechanism != Mechanism::Plain)
-        };
+        let offered =
+            |mechanism: &Mechanism| admission != Admission::Anybody && (plain || *mechanism != Mechanism::Plain);
         Self {
             name: name.to_owned(),
             host: StrBytes::from_string(host),

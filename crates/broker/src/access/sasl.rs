@@ -47,20 +47,11 @@ pub(crate) enum Step {
     /// Send this and wait for more.
     Challenge(Vec<u8>),
     /// This user is who it says; send this last message.
-    Known {
-        user: String,
-        last: Vec<u8>,
-    },
+    Known { user: String, last: Vec<u8> },
     /// The password is to be verified.
-    Password {
-        user: String,
-        password: Vec<u8>,
-    },
+    Password { user: String, password: Vec<u8> },
     /// It failed; the user is empty when it was not yet known.
-    Failed {
-        user: String,
-        why: Failed,
-    },
+    Failed { user: String, why: Failed },
     /// A message came before a mechanism was chosen.
     OutOfTurn,
 }

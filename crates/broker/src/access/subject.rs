@@ -2,6 +2,8 @@
 //!
 //! The certificate was verified before its subject is read; what cannot be read gives no name, and nobody is let in.
 
+use std::fmt::Write;
+
 /// Tags of the DER encoding that are met on the way.
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
@@ -81,7 +83,7 @@ fn attribute(id: &[u8]) -> Option<String> {
     for byte in rest {
         number = number.checked_mul(128)? + u64::from(byte & 0x7f);
         if byte & 0x80 == 0 {
-            text.push_str(&format!(".{number}"));
+            write!(text, ".{number}").ok()?;
             number = 0;
         }
     }

@@ -340,7 +340,8 @@ mod bodies {
                 encode(v, &request.with_operation(1).with_permission_type(1))
             }
             ApiKey::CreateAcls => {
-                let one = create_acls_request::AclCreation::default().with_resource_type(2).with_resource_name(text("t"));
+                let one =
+                    create_acls_request::AclCreation::default().with_resource_type(2).with_resource_name(text("t"));
                 encode(v, &CreateAclsRequest::default().with_creations(vec![one]))
             }
             ApiKey::DeleteAcls => {
@@ -364,8 +365,7 @@ mod bodies {
             ApiKey::AlterClientQuotas => {
                 let one = alter_client_quotas_request::EntityData::default().with_entity_type(text("user"));
                 let op = alter_client_quotas_request::OpData::default().with_key(text("nonsense"));
-                let entry =
-                    alter_client_quotas_request::EntryData::default().with_entity(vec![one]).with_ops(vec![op]);
+                let entry = alter_client_quotas_request::EntryData::default().with_entity(vec![one]).with_ops(vec![op]);
                 encode(v, &AlterClientQuotasRequest::default().with_entries(vec![entry]))
             }
             other => panic!("{other:?} is not asked"),

@@ -13,11 +13,12 @@ use kafka_protocol::messages::{
     DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse, ElectLeadersRequest,
     ElectLeadersResponse, GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse,
     ListConfigResourcesRequest, ListConfigResourcesResponse, ListPartitionReassignmentsRequest,
-    ListPartitionReassignmentsResponse, PushTelemetryRequest, PushTelemetryResponse,
-    SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    ListPartitionReassignmentsResponse, PushTelemetryRequest, PushTelemetryResponse, SaslAuthenticateRequest,
+    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
+use kafka_protocol::protocol::StrBytes;
 
-use super::{Asking, CLUSTER_DENIED, Guarded, Verdict, denied_text, tells_throttling};
+use super::{Asking, CLUSTER_DENIED, Guarded, Verdict, tells_throttling};
 use crate::access::rules::{CLUSTER_NAME, Operation, Resource};
 
 impl Guarded for SaslHandshakeRequest {
@@ -114,7 +115,7 @@ impl Guarded for CreateAclsRequest {
         if asking.cluster(Operation::Alter) {
             return Verdict::Pass;
         }
-        let text = denied_text("creating access rules is not allowed");
+        let text = Some(StrBytes::from_static_str("creating access rules is not allowed"));
         let refused = AclCreationResult::default().with_error_code(CLUSTER_DENIED).with_error_message(text);
         Verdict::Refuse(CreateAclsResponse::default().with_results(vec![refused; self.creations.len()]))
     }
@@ -127,7 +128,7 @@ impl Guarded for DeleteAclsRequest {
         if asking.cluster(Operation::Alter) {
             return Verdict::Pass;
         }
-        let text = denied_text("deleting access rules is not allowed");
+        let text = Some(StrBytes::from_static_str("deleting access rules is not allowed"));
         let refused = DeleteAclsFilterResult::default().with_error_code(CLUSTER_DENIED).with_error_message(text);
         Verdict::Refuse(DeleteAclsResponse::default().with_filter_results(vec![refused; self.filters.len()]))
     }

@@ -38,8 +38,8 @@ impl Guarded for ProduceRequest {
             let all = all.map(|topic| not_produced(topic, TRANSACTION_DENIED)).collect();
             return Verdict::Refuse(ProduceResponse::default().with_responses(all));
         }
-        let denied =
-            asking.take_out(&mut self.topic_data, |topic| asking.topic_or_id(Operation::Write, &topic.name, topic.topic_id));
+        let denied = asking
+            .take_out(&mut self.topic_data, |topic| asking.topic_or_id(Operation::Write, &topic.name, topic.topic_id));
         let denied = denied.into_iter().map(|topic| not_produced(topic, TOPIC_DENIED)).collect();
         Verdict::unless_empty(denied, |answer: &mut ProduceResponse, denied| answer.responses.extend(denied))
     }
@@ -67,8 +67,8 @@ fn topic_not_fetched(topic: FetchTopic) -> FetchableTopicResponse {
 
 impl Guarded for FetchRequest {
     fn guard(&mut self, asking: &Asking<'_>) -> Verdict<FetchResponse> {
-        let denied =
-            asking.take_out(&mut self.topics, |topic| asking.topic_or_id(Operation::Read, &topic.topic, topic.topic_id));
+        let denied = asking
+            .take_out(&mut self.topics, |topic| asking.topic_or_id(Operation::Read, &topic.topic, topic.topic_id));
         if !denied.is_empty() {
             // a session would remember what is left and forget to say what is denied, so there is none
             if self.session_id != 0 {

@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use kafka_protocol::messages::TopicName;
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::Request;
 use uuid::Uuid;
 
 use super::Rights;
@@ -120,10 +120,6 @@ macro_rules! tells_throttling {
     };
 }
 use tells_throttling;
-
-fn denied_text(what: &'static str) -> Option<StrBytes> {
-    Some(StrBytes::from_static_str(what))
-}
 
 /// A name in an answer that may not be null before a version.
 fn nullable(name: Option<TopicName>, version: i16, since: i16) -> Option<TopicName> {

@@ -15,11 +15,10 @@ use kafka_protocol::messages::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse, MetadataRequest, MetadataResponse,
 };
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::{
-    Asking, CLUSTER_DENIED, GROUP_DENIED, Guarded, TOPIC_DENIED, Verdict, denied_text, nullable, tells_throttling,
-};
+use super::{Asking, CLUSTER_DENIED, GROUP_DENIED, Guarded, TOPIC_DENIED, Verdict, nullable, tells_throttling};
 use crate::access::rules::{CLUSTER_NAME, Operation, Resource};
 
 /// Kinds of resources with settings, as the requests number them.
@@ -31,7 +30,8 @@ impl Guarded for MetadataRequest {
         let version = asking.version;
         let allowed = |name: &str, id| asking.topic_or_id(Operation::Describe, name, id);
         let denied = self.topics.as_mut().map(|topics| {
-            asking.take_out(topics, |topic| allowed(topic.name.as_ref().map_or("", |name| name.as_str()), topic.topic_id))
+            asking
+                .take_out(topics, |topic| allowed(topic.name.as_ref().map_or("", |name| name.as_str()), topic.topic_id))
         });
         let (rights, operations) = (asking.keep(), self.include_topic_authorized_operations);
         let cluster = self.include_cluster_authorized_operations;
@@ -97,7 +97,8 @@ impl Guarded for DescribeTopicPartitionsRequest {
 impl Guarded for CreateTopicsRequest {
     fn guard(&mut self, asking: &Asking<'_>) -> Verdict<CreateTopicsResponse> {
         let everywhere = asking.cluster(Operation::Create);
-        let denied = asking.take_out(&mut self.topics, |topic| everywhere || asking.topic(Operation::Create, &topic.name));
+        let denied =
+            asking.take_out(&mut self.topics, |topic| everywhere || asking.topic(Operation::Create, &topic.name));
         let (rights, version) = (asking.keep(), asking.version);
         Verdict::amend(move |answer: &mut CreateTopicsResponse| {
             for topic in answer.topics.iter_mut().filter(|topic| topic.error_code == 0) {
@@ -112,7 +113,7 @@ impl Guarded for CreateTopicsRequest {
                     .with_name(topic.name)
                     .with_topic_id(Uuid::nil())
                     .with_error_code(TOPIC_DENIED)
-                    .with_error_message(denied_text("creating this topic is not allowed"))
+                    .with_error_message(Some(StrBytes::from_static_str("creating this topic is not allowed")))
                     .with_num_partitions(-1)
                     .with_replication_factor(-1)
                     .with_configs((version >= 5).then(Vec::new))
@@ -185,7 +186,7 @@ impl Guarded for DescribeConfigsRequest {
                 DescribeConfigsResult::default()
                     .with_resource_type(resource.resource_type)
                     .with_error_code(settings_denied(resource.resource_type))
-                    .with_error_message(denied_text("reading these settings is not allowed"))
+                    .with_error_message(Some(StrBytes::from_static_str("reading these settings is not allowed")))
                     .with_resource_name(resource.resource_name)
             }));
         })
@@ -204,7 +205,7 @@ impl Guarded for AlterConfigsRequest {
                 AlterConfigsResourceResponse::default()
                     .with_resource_type(resource.resource_type)
                     .with_error_code(settings_denied(resource.resource_type))
-                    .with_error_message(denied_text("altering these settings is not allowed"))
+                    .with_error_message(Some(StrBytes::from_static_str("altering these settings is not allowed")))
                     .with_resource_name(resource.resource_name)
             }));
         })
@@ -223,7 +224,7 @@ impl Guarded for IncrementalAlterConfigsRequest {
                 IncrementalResponse::default()
                     .with_resource_type(resource.resource_type)
                     .with_error_code(settings_denied(resource.resource_type))
-                    .with_error_message(denied_text("altering these settings is not allowed"))
+                    .with_error_message(Some(StrBytes::from_static_str("altering these settings is not allowed")))
                     .with_resource_name(resource.resource_name)
             }));
         })

@@ -24,7 +24,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub(super) struct Client {
     stream: Box<dyn Stream>,
     correlation_id: i32,
-    pub(super) client_id: &'static str,
+    /// What it calls itself.
+    pub(super) name: &'static str,
 }
 
 /// The code and the text of a login that failed.
@@ -43,7 +44,7 @@ impl Client {
     }
 
     pub(super) fn over(stream: Box<dyn Stream>) -> Self {
-        Self { stream, correlation_id: 0, client_id: "it" }
+        Self { stream, correlation_id: 0, name: "it" }
     }
 
     /// Asks and waits for the answer.
@@ -63,7 +64,7 @@ impl Client {
             .with_request_api_key(R::KEY)
             .with_request_api_version(version)
             .with_correlation_id(self.correlation_id)
-            .with_client_id(Some(text(self.client_id)));
+            .with_client_id(Some(text(self.name)));
         let mut bytes = BytesMut::new();
         header.encode(&mut bytes, R::header_version(version)).unwrap();
         request.encode(&mut bytes, version).unwrap();

@@ -50,6 +50,7 @@ async fn a_silent_crowd_takes_little_memory() {
     let open = format!(" {count}");
     eventually("all are held", async || broker.figures("sf_broker_connections{")[0].ends_with(&open)).await;
     let each = memory().saturating_sub(before) / count;
+    println!("{each} bytes for each of {count} connections");
     assert!(each < 16 * 1024, "{each} bytes for each of {count} connections");
     let mut one = Client::connect(address).await;
     assert_eq!(one.call(3, &ApiVersionsRequest::default()).await.error_code, 0);

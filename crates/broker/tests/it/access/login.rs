@@ -9,6 +9,7 @@ use kafka_protocol::messages::{
     AlterUserScramCredentialsRequest, ApiVersionsRequest, DescribeUserScramCredentialsRequest, ListGroupsRequest,
     MetadataRequest, SaslHandshakeRequest,
 };
+use kafka_protocol::protocol::StrBytes;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::client::Client;
@@ -27,7 +28,7 @@ async fn all_mechanisms_let_a_user_in() {
     let mut client = stranger(&broker).await;
     let offered = client.handshake("GSSAPI").await;
     assert_eq!(offered.error_code, 33, "UNSUPPORTED_SASL_MECHANISM");
-    let names: Vec<&str> = offered.mechanisms.iter().map(|name| name.as_str()).collect();
+    let names: Vec<&str> = offered.mechanisms.iter().map(StrBytes::as_str).collect();
     assert_eq!(names, ["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"]);
     client.plain(ADMIN, PASSWORD).await.unwrap();
     assert_eq!(client.call(13, &MetadataRequest::default()).await.brokers.len(), 1);

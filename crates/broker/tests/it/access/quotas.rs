@@ -50,7 +50,7 @@ async fn set(admin: &mut Client, client: Option<&str>, key: &str, value: Option<
 
 async fn connect(broker: &TestBroker, client_id: &'static str) -> Client {
     let mut client = Client::connect(broker.handle().kafka()).await;
-    client.client_id = client_id;
+    client.name = client_id;
     client
 }
 
@@ -112,10 +112,11 @@ async fn quotas_are_described_and_kept() {
     broker.crash_and_restart().await;
     let mut admin = Client::connect(broker.handle().kafka()).await;
     let answer = admin.call(1, &DescribeClientQuotasRequest::default()).await;
-    let mut found: Vec<(Option<String>, Vec<(String, f64)>)> = Vec::new();
+    let mut found = Vec::new();
     for entry in answer.entries.unwrap() {
         let name = entry.entity[0].entity_name.as_ref().map(ToString::to_string);
-        found.push((name, entry.values.iter().map(|value| (value.key.to_string(), value.value)).collect()));
+        let values = entry.values.iter().map(|value| (value.key.to_string(), value.value));
+        found.push((name, values.collect::<Vec<_>>()));
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     let value = |key: &str, value| (key.to_owned(), value);
@@ -123,10 +124,7 @@ async fn quotas_are_described_and_kept() {
         found,
         [
             (None, vec![value("consumer_byte_rate", 2_000.0)]),
-            (
-                Some("a".to_owned()),
-                vec![value("producer_byte_rate", 1_000.0), value("request_percentage", 50.0)]
-            ),
+            (Some("a".to_owned()), vec![value("producer_byte_rate", 1_000.0), value("request_percentage", 50.0)]),
         ]
     );
 }

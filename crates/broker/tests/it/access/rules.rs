@@ -222,7 +222,8 @@ async fn code_of_group_or_cluster(client: &mut Client, api: &str) -> i16 {
         "OffsetCommit" => {
             let part = offset_commit_request::OffsetCommitRequestPartition::default().with_committed_offset(1);
             let one = offset_commit_request::OffsetCommitRequestTopic::default().with_name(topic("t"));
-            let request = OffsetCommitRequest::default().with_group_id(group("g")).with_generation_id_or_member_epoch(-1);
+            let request =
+                OffsetCommitRequest::default().with_group_id(group("g")).with_generation_id_or_member_epoch(-1);
             let request = request.with_topics(vec![one.with_partitions(vec![part])]);
             ask(client, 8, request, |answer| answer.topics[0].partitions[0].error_code).await
         }
@@ -272,8 +273,14 @@ async fn code_of_group_or_cluster(client: &mut Client, api: &str) -> i16 {
 }
 
 fn all_rules() -> DescribeAclsRequest {
-    let any = DescribeAclsRequest::default().with_resource_type_filter(1).with_pattern_type_filter(1);
-    any.with_operation(1).with_permission_type(1)
+    DescribeAclsRequest::default()
+        .with_resource_type_filter(1)
+        .with_resource_name_filter(None)
+        .with_pattern_type_filter(1)
+        .with_principal_filter(None)
+        .with_host_filter(None)
+        .with_operation(1)
+        .with_permission_type(1)
 }
 
 // STR-14, security D.4 16: every API refuses without its rule, and does not with it
@@ -326,9 +333,8 @@ async fn listings_show_what_may_be_described() {
         .map(|topic| (topic.name.as_ref().unwrap().as_str(), topic.topic_authorized_operations))
         .collect();
     assert_eq!(listed, [("a.one", (1 << READ) | (1 << DESCRIBE))]);
-    let asked = ["a.one", "a.two", "b.one", "b.absent", "a.absent"].map(|name| {
-        metadata_request::MetadataRequestTopic::default().with_name(Some(topic(name)))
-    });
+    let asked = ["a.one", "a.two", "b.one", "b.absent", "a.absent"]
+        .map(|name| metadata_request::MetadataRequestTopic::default().with_name(Some(topic(name))));
     let answer = ada.call(12, &MetadataRequest::default().with_topics(Some(asked.to_vec()))).await;
     let code = |name: &str| {
         let found = answer.topics.iter().find(|topic| topic.name.as_ref().unwrap().as_str() == name);
@@ -360,19 +366,18 @@ async fn rules_are_described_kept_and_deleted() {
     broker.crash_and_restart().await;
     let mut admin = member(&broker, ADMIN).await;
     let described = admin.call(3, &all_rules()).await;
-    let found: Vec<(&str, i8, usize)> = described
-        .resources
-        .iter()
-        .map(|one| (one.resource_name.as_str(), one.pattern_type, one.acls.len()))
-        .collect();
+    let found: Vec<(&str, i8, usize)> =
+        described.resources.iter().map(|one| (one.resource_name.as_str(), one.pattern_type, one.acls.len())).collect();
     assert_eq!(found, [("b", 3, 1), ("a.", 4, 1)], "a rule that is there already is not added");
     // everything that applies to this topic
     let applying = all_rules().with_pattern_type_filter(2).with_resource_name_filter(Some(text("a.one")));
     assert_eq!(admin.call(3, &applying).await.resources.len(), 1);
     let filter = delete_acls_request::DeleteAclsFilter::default()
         .with_resource_type_filter(1)
+        .with_resource_name_filter(None)
         .with_pattern_type_filter(1)
         .with_principal_filter(Some(text("User:ada")))
+        .with_host_filter(None)
         .with_operation(1)
         .with_permission_type(1);
     let answer = admin.call(3, &DeleteAclsRequest::default().with_filters(vec![filter])).await;

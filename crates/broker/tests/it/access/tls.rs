@@ -147,10 +147,8 @@ async fn certificates_are_exchanged_while_the_broker_runs() {
     let address = broker.handle().listener("tls").unwrap();
     let mut before = Client::connect_tls(address, old.client(None)).await.unwrap();
     write(files.path(), &new.sign("broker"), &new);
-    eventually("the new certificate is shown", async || {
-        Client::connect_tls(address, new.client(None)).await.is_ok()
-    })
-    .await;
+    eventually("the new certificate is shown", async || Client::connect_tls(address, new.client(None)).await.is_ok())
+        .await;
     assert!(Client::connect_tls(address, old.client(None)).await.is_err());
     assert_eq!(before.call(3, &ApiVersionsRequest::default()).await.error_code, 0, "open connections go on");
 }
