@@ -52,6 +52,12 @@ struct SchemaAnswer {
     schema: String,
 }
 
+#[derive(Deserialize)]
+struct LatestAnswer {
+    id: i32,
+    schema: String,
+}
+
 impl Schemas {
     /// `url` like `http://127.0.0.1:8081`; the cache file lives in `cache_dir` when there is one.
     pub fn new(url: &str, cache_dir: Option<PathBuf>) -> Self {
@@ -99,19 +105,30 @@ impl Schemas {
         Ok(answer.id)
     }
 
+    /// The text of a schema, whoever wrote it.
+    pub async fn text(&self, id: i32) -> Result<String, Error> {
+        let cached = self.lock().texts.get(&id).cloned();
+        if let Some(text) = cached {
+            return Ok(text);
+        }
+        let url = format!("{}/schemas/ids/{id}", self.url);
+        let answer: SchemaAnswer = self.ask(self.client.get(url), &format!("schema {id}")).await?;
+        self.remember(|known| {
+            known.texts.insert(id, answer.schema.clone());
+        });
+        Ok(answer.schema)
+    }
+
+    /// Id and text of the newest schema of a subject; never from the cache.
+    pub async fn latest(&self, subject: &str) -> Result<(i32, String), Error> {
+        let url = format!("{}/subjects/{subject}/versions/latest", self.url);
+        let answer: LatestAnswer = self.ask(self.client.get(url), &format!("subject {subject}")).await?;
+        Ok((answer.id, answer.schema))
+    }
+
     /// Which contract the records with this id follow.
     pub async fn by_id(&self, id: i32) -> Result<Schema, Error> {
-        let cached = self.lock().texts.get(&id).cloned();
-        let text = if let Some(text) = cached {
-            text
-        } else {
-            let url = format!("{}/schemas/ids/{id}", self.url);
-            let answer: SchemaAnswer = self.ask(self.client.get(url), &format!("schema {id}")).await?;
-            self.remember(|known| {
-                known.texts.insert(id, answer.schema.clone());
-            });
-            answer.schema
-        };
+        let text = self.text(id).await?;
         Schema::ALL.into_iter().find(|schema| same_json(schema.text(), &text)).ok_or(Error::Foreign { id })
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-/// An error of the client; the source is librdkafka's own text.
+use kafka_protocol::error::ResponseError;
+
+/// An error of the client; the source is librdkafka's own text where it did the work.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot set up a client for {bootstrap}")]
@@ -17,4 +19,14 @@ pub enum Error {
     NotDelivered { reason: String },
     #[error("reading from the stream failed")]
     Consume { source: Box<rdkafka::error::KafkaError> },
+    #[error("cannot connect to the broker at {address}")]
+    Connect { address: String, source: std::io::Error },
+    #[error("the broker at {address} gave no answer to {api}")]
+    Ask { address: String, api: String, source: std::io::Error },
+    #[error("the broker at {address} does not speak {api}")]
+    NotSpoken { address: String, api: String },
+    #[error("the broker at {address} and this client do not understand each other in {api}: {reason}")]
+    Unreadable { address: String, api: String, reason: String },
+    #[error("{what} was refused: {reason}")]
+    Refused { what: String, code: ResponseError, reason: String },
 }

@@ -30,20 +30,24 @@ pub enum SendError {
 /// An idempotent producer with its own delivery thread.
 pub struct Producer {
     inner: ThreadedProducer<Context>,
+    away: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").field("unacknowledged", &self.inner.in_flight_count()).finish()
+        let unacknowledged = self.inner.in_flight_count();
+        f.debug_struct("Producer").field("unacknowledged", &unacknowledged).field("away", &self.away).finish()
     }
 }
 
 impl Producer {
     /// Sets the client up; connects in the background and for ever.
     pub fn open(settings: &Settings) -> Result<Self, Error> {
-        let inner = ThreadedProducer::from_config_and_context(&settings.producer(), Context)
+        let away = Arc::new(AtomicBool::new(false));
+        let context = Context { away: Arc::clone(&away) };
+        let inner = ThreadedProducer::from_config_and_context(&settings.producer(), context)
             .map_err(|source| Error::Client { bootstrap: settings.bootstrap.clone(), source: Box::new(source) })?;
-        Ok(Self { inner })
+        Ok(Self { inner, away })
     }
 
     /// Begins a batch.
@@ -56,6 +60,11 @@ impl Producer {
         usize::try_from(self.inner.in_flight_count()).unwrap_or(0)
     }
 
+    /// True from a lost or refused connection until the next acknowledgement.
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
     /// Waits until everything is acknowledged; false when `timeout` came first.
     pub fn flush(&self, timeout: Duration) -> bool {
         self.inner.flush(timeout).is_ok()
@@ -65,6 +74,21 @@ impl Producer {
     pub fn fatal_error(&self) -> Option<String> {
         self.inner.client().fatal_error().map(|(code, text)| format!("{code}: {text}"))
     }
+}
+
+/// A record to be sent, all of it said.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    pub topic: &'a str,
+    /// `None` leaves the choice to the client.
+    pub partition: Option<i32>,
+    pub key: Option<&'a [u8]>,
+    /// `None` is a tombstone.
+    pub payload: Option<&'a [u8]>,
+    /// `None` is now.
+    pub timestamp_ms: Option<i64>,
+    /// Those with an empty name are skipped.
+    pub headers: &'a [(&'a str, &'a [u8])],
 }
 
 /// Records on their way, counted together.
@@ -85,16 +109,22 @@ impl Batch<'_> {
         timestamp_ms: i64,
         headers: &[(&str, &[u8])],
     ) -> Result<(), SendError> {
-        let mut owned = OwnedHeaders::new_with_capacity(headers.len());
-        for (key, value) in headers {
+        let (partition, timestamp_ms) = (Some(partition), Some(timestamp_ms));
+        self.send_record(&Outgoing { topic, partition, key: Some(key), payload: Some(payload), timestamp_ms, headers })
+    }
+
+    /// Queues one record.
+    pub fn send_record(&self, outgoing: &Outgoing<'_>) -> Result<(), SendError> {
+        let mut owned = OwnedHeaders::new_with_capacity(outgoing.headers.len());
+        for (key, value) in outgoing.headers {
             owned = owned.insert(Header { key, value: Some(*value) });
         }
-        let record = BaseRecord::with_opaque_to(topic, Arc::clone(&self.state))
-            .partition(partition)
-            .key(key)
-            .payload(payload)
-            .timestamp(timestamp_ms)
-            .headers(owned);
+        let mut record: BaseRecord<'_, [u8], [u8], _> =
+            BaseRecord::with_opaque_to(outgoing.topic, Arc::clone(&self.state)).headers(owned);
+        record.partition = outgoing.partition;
+        record.key = outgoing.key;
+        record.payload = outgoing.payload;
+        record.timestamp = outgoing.timestamp_ms;
         self.state.pending.fetch_add(1, Ordering::AcqRel);
         match self.producer.inner.send(record) {
             Ok(()) => Ok(()),
@@ -190,10 +220,16 @@ impl State {
     }
 }
 
-struct Context;
+struct Context {
+    away: Arc<AtomicBool>,
+}
 
 impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
+        let lost = [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::AllBrokersDown];
+        if error.rdkafka_error_code().is_some_and(|code| lost.contains(&code)) {
+            self.away.store(true, Ordering::Relaxed);
+        }
         tracing::debug!(error = %error, reason, "stream connection");
     }
 }
@@ -202,8 +238,9 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Arc<State>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, state: Arc<State>) {
-        if let Err((error, _)) = result {
-            state.failed(error.to_string());
+        match result {
+            Ok(_) => self.away.store(false, Ordering::Relaxed),
+            Err((error, _)) => state.failed(error.to_string()),
         }
         state.one_done();
     }
