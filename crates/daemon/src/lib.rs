@@ -12,6 +12,7 @@ pub mod identity;
 pub mod launch;
 pub mod logging;
 pub mod metrics;
+pub mod notify;
 pub mod report;
 pub mod ring_file;
 pub mod state_file;
