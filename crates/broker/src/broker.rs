@@ -96,7 +96,8 @@ impl Broker {
             doors.push((listener, Arc::new(Endpoint::further(wanted, address)?)));
         }
 
-        let (core, registry) = recover(settings, ctx, &vfs)?;
+        let stop = ctx.stop.child_token();
+        let (core, registry) = recover(settings, ctx, &vfs, stop.clone())?;
         let core = Arc::new(core);
         let addresses = Addresses { kafka: kafka_address, registry: registry_address, further };
         addresses.announce(&data_dir, None)?;
@@ -115,7 +116,6 @@ impl Broker {
         report_health(&core, ctx);
         ctx.board.set_ready(true);
 
-        let stop = ctx.stop.child_token();
         let housekeeping_stop = CancellationToken::new();
         let (mut front, mut back) = (JoinSet::new(), JoinSet::new());
         let house = House::new(Arc::clone(&core));
@@ -196,7 +196,12 @@ fn bound(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Erro
 }
 
 /// Opens everything on disk.
-fn recover(settings: Settings, ctx: &daemon::Context, vfs: &Arc<dyn Vfs>) -> Result<(Core, Arc<Registry>), Error> {
+fn recover(
+    settings: Settings,
+    ctx: &daemon::Context,
+    vfs: &Arc<dyn Vfs>,
+    stopping: CancellationToken,
+) -> Result<(Core, Arc<Registry>), Error> {
     let clock: Arc<dyn commitlog::Clock> = Arc::new(LogClock(Arc::clone(&ctx.clock)));
     let metrics = Metrics::register(&ctx.metrics);
     let data_dir = &settings.data_dir;
@@ -219,7 +224,8 @@ fn recover(settings: Settings, ctx: &daemon::Context, vfs: &Arc<dyn Vfs>) -> Res
     let seats = Places::new(usize::MAX, settings.connections_per_user_max);
     let core = Core {
         cluster_id: cluster_id(data_dir, &**vfs)?,
-        groups: Groups::new(settings.group_initial_delay_ms),
+        groups: Groups::new(settings.group_initial_delay_ms, stopping.clone()),
+        stopping,
         settings,
         clock,
         topics,

@@ -18,7 +18,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use kafka::protocol::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::peer::Peer;
@@ -27,7 +27,7 @@ use crate::dispatch::{self, Reply};
 use crate::handlers::sasl;
 use crate::limits::{
     DRAIN_DEADLINE, FIRST_FRAME_BYTES_MAX, FRAME_DEADLINE, IDLE_DEADLINE, LOGIN_DEADLINE, LOGIN_FRAME_BYTES_MAX,
-    REQUESTS_IN_FLIGHT_MAX, WRITE_DEADLINE,
+    REQUESTS_IN_FLIGHT_MAX, STOP_DRAIN_DEADLINE, WRITE_DEADLINE,
 };
 use crate::places::Place;
 
@@ -111,17 +111,22 @@ where
         drop(place);
     }
     let (sender, receiver) = mpsc::channel(REQUESTS_IN_FLIGHT_MAX);
-    let mut read = std::pin::pin!(read_loop(Arc::clone(&core), budget, peer, reader, buffer, sender));
+    let read = read_loop(Arc::clone(&core), budget, peer, reader, buffer, sender);
     let mut write = std::pin::pin!(write_loop(core, writer, receiver));
+    // the reading is dropped with this statement, and with it the sender: the writing ends when all is answered
     let outcome = tokio::select! { // cancel-safe: whichever ends decides about the other
         ended = &mut write => return ended,
-        ended = &mut read => ended,
+        ended = read => ended,
         () = stop.cancelled() => Err(Ended::Stopping),
     };
-    // what was accepted is still answered, but not for ever
-    match timeout(DRAIN_DEADLINE, write).await {
-        Ok(written) => outcome.and(written),
-        Err(_) => outcome,
+    let stopped = async {
+        stop.cancelled().await;
+        sleep(STOP_DRAIN_DEADLINE).await;
+    };
+    tokio::select! { // what was accepted is still answered, but not for ever
+        written = write => outcome.and(written),
+        () = sleep(DRAIN_DEADLINE) => outcome,
+        () = stopped => outcome,
     }
 }
 

@@ -7,6 +7,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::access::peer::Peer;
@@ -43,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) password_checks: Semaphore,
     /// Connections of each user who logged in or showed a certificate.
     pub(crate) seats: Arc<Places<Arc<str>>>,
+    /// Cancelled when the broker stops: what waits for somebody else's deed is answered at once.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl Core {

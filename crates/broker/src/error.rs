@@ -44,3 +44,10 @@ pub enum Error {
     )]
     Storage { reason: String },
 }
+
+impl Error {
+    /// True when starting again with the same settings cannot help.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Setting { .. })
+    }
+}

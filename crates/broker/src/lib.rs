@@ -52,7 +52,9 @@ pub async fn run(options: Options, mut ctx: daemon::Context) -> Result<(), Error
     tasks.spawn("admin", |stop| admin.serve(stop));
     let handle = Broker::start(settings, &ctx).await?;
     handle.announce_admin(admin_address)?;
+    daemon::notify::ready();
     let ended = handle.ended().await;
+    daemon::notify::stopping();
     ctx.board.set_ready(false);
     handle.stop().await;
     tasks.shutdown(limits::STOP_DEADLINE).await; // last, so that a person can ask until the end

@@ -16,6 +16,8 @@ pub(crate) const IDLE_DEADLINE: Duration = Duration::from_mins(10);
 pub(crate) const WRITE_DEADLINE: Duration = Duration::from_mins(10);
 /// Time for answers in flight after the client stopped sending; then they are dropped.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// Time for answers in flight when the broker stops; a client that does not take them in time loses them.
+pub(crate) const STOP_DRAIN_DEADLINE: Duration = Duration::from_millis(500);
 /// Time for connections and tasks to end when the broker stops; what still runs is aborted.
 pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kafka_protocol::error::ResponseError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::group::{Action, Answer, Group, Identity, Input, Millis, Token};
 use super::state;
@@ -43,6 +44,7 @@ pub(crate) struct Groups {
     tokens: AtomicU64,
     started: Instant,
     initial_delay_ms: i64,
+    stopping: CancellationToken,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -50,8 +52,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Groups {
-    pub(crate) fn new(initial_delay_ms: i64) -> Self {
-        Self { slots: Mutex::default(), tokens: AtomicU64::new(0), started: Instant::now(), initial_delay_ms }
+    /// No groups yet. From `stopping` on nobody waits for other members any more.
+    pub(crate) fn new(initial_delay_ms: i64, stopping: CancellationToken) -> Self {
+        let (slots, tokens) = (Mutex::default(), AtomicU64::new(0));
+        Self { slots, tokens, started: Instant::now(), initial_delay_ms, stopping }
     }
 
     pub(crate) fn initial_delay_ms(&self) -> i64 {
@@ -106,7 +110,11 @@ impl Groups {
             slot.waiting.insert(token, sender);
             slot.step(input(token), now);
         })?;
-        receiver.await.map_err(|_| ResponseError::CoordinatorNotAvailable)
+        tokio::select! { // cancel-safe: an answer that comes too late finds nobody
+            biased;
+            answer = receiver => answer.map_err(|_| ResponseError::CoordinatorNotAvailable),
+            () = self.stopping.cancelled() => Err(ResponseError::CoordinatorNotAvailable),
+        }
     }
 
     /// Runs `action` if this member may commit offsets now; nothing can change the group in between.

@@ -51,6 +51,7 @@ pub(crate) async fn fetch(core: Arc<Core>, call: Call, request: FetchRequest) ->
                 return found.response;
             },
             () = core.committer.failure().raised() => return found.response,
+            () = core.stopping.cancelled() => return found.response,
         }
     }
 }

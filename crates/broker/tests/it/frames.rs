@@ -8,11 +8,11 @@ use tokio::time::timeout;
 
 use crate::support::{PATIENCE, TestBroker, produce};
 
-async fn connect(broker: &TestBroker) -> TcpStream {
+pub(crate) async fn connect(broker: &TestBroker) -> TcpStream {
     TcpStream::connect(broker.handle().kafka()).await.unwrap()
 }
 
-fn frame(key: i16, version: i16, correlation: i32, flexible: bool, body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(key: i16, version: i16, correlation: i32, flexible: bool, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&key.to_be_bytes());
     bytes.extend_from_slice(&version.to_be_bytes());
@@ -28,7 +28,7 @@ fn frame(key: i16, version: i16, correlation: i32, flexible: bool, body: &[u8]) 
     framed
 }
 
-async fn answer(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn answer(stream: &mut TcpStream) -> Vec<u8> {
     let size = timeout(PATIENCE, stream.read_i32()).await.unwrap().unwrap();
     let mut bytes = vec![0; usize::try_from(size).unwrap()];
     timeout(PATIENCE, stream.read_exact(&mut bytes)).await.unwrap().unwrap();
@@ -36,7 +36,7 @@ async fn answer(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// The broker ends the connection without an answer.
-async fn is_closed(stream: &mut TcpStream) -> bool {
+pub(crate) async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut byte = [0];
     matches!(timeout(PATIENCE, stream.read_exact(&mut byte)).await.unwrap(), Err(error) if
         matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset))

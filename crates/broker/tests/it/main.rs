@@ -11,4 +11,5 @@ mod groups;
 mod produce;
 mod registry;
 mod restart;
+mod stopping;
 mod support;

@@ -50,6 +50,22 @@ impl TestBroker {
         self.crash_and_restart().await;
     }
 
+    /// A broker whose context, and so its metrics, the test looks at.
+    pub(crate) async fn start_with_context(change: impl FnOnce(&mut Settings)) -> (Self, daemon::Context) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings::on_free_ports(dir.path());
+        change(&mut settings);
+        let context = daemon::Context::new("broker", "test");
+        let vfs: Arc<dyn Vfs> = Arc::new(RealVfs);
+        let handle = Broker::start_on(settings.clone(), &context, Arc::clone(&vfs)).await.unwrap();
+        (Self { handle: Some(handle), settings, vfs, dir }, context)
+    }
+
+    /// Stops in order.
+    pub(crate) async fn stop(&mut self) {
+        self.handle.take().unwrap().stop().await;
+    }
+
     pub(crate) fn handle(&self) -> &Handle {
         self.handle.as_ref().unwrap()
     }
