@@ -60,6 +60,11 @@ pub trait Outlet: Send {
 
     /// Starts anew after an [`Ack`] failed; what was not acknowledged will be sent again.
     fn reopen(&mut self) -> Result<(), OutletError>;
+
+    /// True while the other side is known to be unreachable, so that a stop need not wait for it.
+    fn is_away(&self) -> bool {
+        false
+    }
 }
 
 /// The gateway's stream.
@@ -111,5 +116,9 @@ impl Outlet for StreamOutlet {
     fn reopen(&mut self) -> Result<(), OutletError> {
         self.publisher = Publisher::open(&self.settings).map_err(|source| OutletError::Open { source })?;
         Ok(())
+    }
+
+    fn is_away(&self) -> bool {
+        self.publisher.producer().is_away()
     }
 }

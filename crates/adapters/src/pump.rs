@@ -25,6 +25,10 @@ const READINGS_MAX: usize = 5_000;
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// How long the rest may take after the stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// How long the stop waits for a stream that is away: nobody is left to take the rest, which is counted as lost.
+const DRAIN_AWAY_MAX: Duration = Duration::from_secs(1);
+/// How often the stop looks whether the stream is away.
+const AWAY_LOOK: Duration = Duration::from_millis(100);
 
 /// What of a tag's readings is always the same, packed once.
 #[derive(Debug)]
@@ -76,8 +80,8 @@ pub struct Pump<'a, O> {
 }
 
 impl<O: Outlet> Pump<'_, O> {
-    /// Runs until the outbox is closed and everything is durable, or [`DRAIN_MAX`] after `stop`. Returns how many
-    /// samples were left behind.
+    /// Runs until the outbox is closed and everything is durable, or [`DRAIN_MAX`] after `stop`, or until the stop finds
+    /// the stream away. Returns how many samples were left behind.
     pub async fn run(mut self, stop: CancellationToken) -> u64 {
         let labels: Vec<Labels> = self.tags.iter().map(|tag| self.identity.labels(tag)).collect();
         let mut on_the_way = VecDeque::new();
@@ -86,7 +90,7 @@ impl<O: Outlet> Pump<'_, O> {
             tokio::time::sleep(DRAIN_MAX).await;
         };
         tokio::select! { // the left-over is counted below, nothing is lost unseen
-            () = self.work(&labels, &mut on_the_way) => {}
+            () = self.work(&labels, &mut on_the_way, &stop) => {}
             () = deadline => {}
         }
         let unconfirmed: usize = on_the_way.iter().map(|(batch, _): &(Batch, Ack)| batch.samples.len()).sum();
@@ -97,12 +101,22 @@ impl<O: Outlet> Pump<'_, O> {
         left
     }
 
-    async fn work(&mut self, labels: &[Labels], on_the_way: &mut VecDeque<(Batch, Ack)>) {
+    async fn work(&mut self, labels: &[Labels], on_the_way: &mut VecDeque<(Batch, Ack)>, stop: &CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), 20, 3);
+        let mut stopping_since = None;
         while let Err(error) = self.outlet.ready().await {
+            if stop.is_cancelled() {
+                let since = *stopping_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= DRAIN_AWAY_MAX {
+                    return;
+                }
+            }
             let delay = backoff.next_delay();
             tracing::warn!(error = %daemon::report(&error), retry_in_ms = delay.as_millis(), "readings are kept back");
-            tokio::time::sleep(delay).await;
+            tokio::select! { // cancel-safe: both arms only wait
+                () = tokio::time::sleep(delay) => {}
+                () = stop.cancelled(), if stopping_since.is_none() => {}
+            }
         }
         backoff.reset();
         let mut last_ack = Instant::now();
@@ -117,6 +131,10 @@ impl<O: Outlet> Pump<'_, O> {
                 last_ack = Instant::now(); // an idle stream is not a silent one
                 continue;
             };
+            let stopping = stop.is_cancelled();
+            if stopping && self.outlet.is_away() && last_ack.elapsed() >= DRAIN_AWAY_MAX {
+                return;
+            }
             let acknowledged = tokio::select! { // cancel-safe: an ack not ready yet is asked again next time
                 biased;
                 result = ack => Some(result),
@@ -126,6 +144,8 @@ impl<O: Outlet> Pump<'_, O> {
                     last_ack = Instant::now();
                     None
                 }
+                () = stop.cancelled(), if !stopping => None,
+                () = tokio::time::sleep(AWAY_LOOK), if stopping => None,
             };
             match acknowledged {
                 Some(Ok(())) => {

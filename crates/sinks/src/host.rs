@@ -192,7 +192,7 @@ impl<S: Sink, I: Source, D: DeadLetters> Host<S, I, D> {
     }
 
     /// Runs until the stop token; then what is in hand is written within the drain time.
-    pub fn run(mut self) -> Result<(), Error> {
+    pub fn run(&mut self) -> Result<(), Error> {
         self.report();
         while !self.around.stop.is_cancelled() {
             self.round()?;
@@ -266,7 +266,9 @@ impl<S: Sink, I: Source, D: DeadLetters> Host<S, I, D> {
         self.write()?;
         self.settle(closing)?;
         self.commit(closing);
-        self.measure_lag();
+        if !closing {
+            self.measure_lag();
+        }
         Ok(())
     }
 
@@ -543,7 +545,7 @@ impl<S: Sink, I: Source, D: DeadLetters> Host<S, I, D> {
     }
 
     /// Writes what is in hand, once. What stays is read again at the next start.
-    fn drain(mut self) -> Result<(), Error> {
+    fn drain(&mut self) -> Result<(), Error> {
         let result = if self.connected { self.attempt(true) } else { Ok(()) };
         if let Err(trouble) = result {
             let text = match trouble {

@@ -20,6 +20,7 @@ pub mod schema_gate;
 pub mod sink;
 pub mod source;
 pub mod timescale;
+mod waits;
 
 pub use error::Error;
 pub use process::{Options, run};

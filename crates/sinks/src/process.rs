@@ -11,24 +11,33 @@ use model::Health;
 use serde_json::Value;
 use stream::Schemas;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::archive::ArchiveSink;
 use crate::common::Common;
-use crate::dead_letters::StreamDeadLetters;
+use crate::dead_letters::{DeadLetters, StreamDeadLetters};
 use crate::host::{BatchLimits, Host, Patience, Surroundings};
 use crate::metrics::SinkMetrics;
 use crate::schema_gate::SchemaGate;
 use crate::sink::Sink;
-use crate::source::StreamSource;
+use crate::source::{Source, StreamSource};
 use crate::timescale::TimescaleSink;
+use crate::waits::Waits;
 
 /// The environment variable that carries the settings, as the document fixes it.
 pub const SETTINGS_VARIABLE: &str = "SINK_CONFIG";
 
-/// How long the loop has to end after the stop: its drain time and one unanswered question to the stream.
-const STOP_MAX: Duration = Duration::from_secs(25);
+/// How long the loop has to end after the stop: its drain time, and the little that goes before and after it.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// How long the stop waits for one answer of the stream. What is asked of it then are mirrors and dead letters, and
+/// whatever is not done is done again after the next start; a client whose broker is gone would wait a minute.
+const STREAM_ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How often the stop looks what the loop waits for.
+const WAIT_LOOK: Duration = Duration::from_millis(100);
+/// How long the connections have to be closed behind the last word of the loop.
+const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 /// Options of `streamforge sink`.
 #[derive(Debug, Clone, clap::Args)]
@@ -115,15 +124,16 @@ async fn serve<S: Sink + Send + 'static>(
     let runtime = Handle::current();
     let registry = common.schema_registry.clone().or_else(|| ctx.schema_registry.clone());
     let schemas = registry.map(|url| Arc::new(Schemas::new(&url, ctx.schema_cache.clone())));
-    let source = StreamSource::new(bootstrap, &common.sink_id, &common.topics);
-    let letters = StreamDeadLetters::new(
+    let waits = Waits::default();
+    let source = waits.watch(StreamSource::new(bootstrap, &common.sink_id, &common.topics));
+    let letters = waits.watch(StreamDeadLetters::new(
         bootstrap,
         &common.sink_id,
         &ctx.gateway_id,
         schemas.clone(),
         Arc::clone(&ctx.clock),
         runtime.clone(),
-    );
+    ));
     let around = Surroundings {
         sink_id: common.sink_id.clone(),
         topics: common.topics.clone(),
@@ -138,13 +148,10 @@ async fn serve<S: Sink + Send + 'static>(
     let host = Host::new(sink, source, letters, SchemaGate::new(schemas), around);
     let admin_stop = CancellationToken::new();
     let work = async {
-        let stopping = async {
-            ctx.stop.cancelled().await;
-            tokio::time::sleep(STOP_MAX).await;
-        };
         let result = tokio::select! {
-            result = on_thread(move || host.run()) => result,
-            () = stopping => Err(Error::LeftBehind), // the thread ends with the process; unconfirmed records stay on the stream
+            result = on_thread(host) => result,
+            // the thread ends with the process; unconfirmed records stay on the stream
+            () = hanging(&ctx.stop, &waits) => Err(Error::LeftBehind),
         };
         admin_stop.cancel();
         result
@@ -156,17 +163,43 @@ async fn serve<S: Sink + Send + 'static>(
     result
 }
 
-/// Runs the loop on a thread of its own and waits for its end; a panic there is an error here.
-async fn on_thread(run: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+/// Ends when the stop has waited long enough: for the whole, or for a stream that does not answer.
+async fn hanging(stop: &CancellationToken, waits: &Waits) {
+    stop.cancelled().await;
+    let begin = Instant::now();
+    while begin.elapsed() < STOP_MAX {
+        if waits.current().is_some_and(|waited| waited.min(begin.elapsed()) >= STREAM_ANSWER_MAX) {
+            tracing::warn!("the stream does not answer, the sink stops without it");
+            return;
+        }
+        tokio::time::sleep(WAIT_LOOK).await;
+    }
+}
+
+/// Runs the loop on a thread of its own and waits for its end; a panic there is an error here. Closing the connections
+/// comes after the result, since it may take as long as a broker that is gone lets it.
+async fn on_thread<S, I, D>(mut host: Host<S, I, D>) -> Result<(), Error>
+where
+    S: Sink + Send + 'static,
+    I: Source + Send + 'static,
+    D: DeadLetters + Send + 'static,
+{
     let (done, ended) = tokio::sync::oneshot::channel();
+    let (closed, farewell) = tokio::sync::oneshot::channel::<()>();
     let body = move || {
-        let result = run();
+        let result = host.run();
         if done.send(result).is_err() {
             tracing::debug!("nobody waits for the end of the loop any more");
         }
+        drop(host);
+        drop(closed);
     };
     std::thread::Builder::new().name("sink".to_owned()).spawn(body).map_err(|source| Error::Thread { source })?;
-    ended.await.map_err(|_| Error::BrokeOff)?
+    let result = ended.await.map_err(|_| Error::BrokeOff)?;
+    if tokio::time::timeout(FAREWELL_MAX, farewell).await.is_err() {
+        tracing::debug!("connections are still being closed");
+    }
+    result
 }
 
 /// No routes beyond the standard ones.

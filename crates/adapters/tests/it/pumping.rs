@@ -1,6 +1,7 @@
 //! From the outbox to the outlet: order, repetition, refusal, drain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapters::adapter::Tag;
 use adapters::metrics::AdapterMetrics;
@@ -9,6 +10,7 @@ use adapters::pump::Pump;
 use adapters::sample::{Sample, Value};
 use daemon::{Board, Metrics};
 use model::{Classification, SystemClock, Timestamp, ValueType, reason};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Kept, identity};
@@ -104,6 +106,27 @@ async fn what_is_left_at_the_end_is_counted() {
     assert_eq!(drain(&outbox, &kept, &metrics, &board).await, 4);
     assert!(!board.is_ready());
     assert!(metrics.encode().unwrap().contains("sf_loss_records_total{component=\"adapter_1\",cause=\"stopped\"} 4"));
+}
+
+// nobody is left to take the rest: a stop that waits for it only keeps the successor waiting
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_stream_that_is_away() {
+    let (metrics, board) = parts();
+    let kept = Kept::default();
+    kept.silent(true);
+    kept.away();
+    let outbox = Outbox::new(3);
+    outbox.push(batch(0..4, 0));
+    let begin = Instant::now();
+    assert_eq!(drain(&outbox, &kept, &metrics, &board).await, 4);
+    assert!(begin.elapsed() < Duration::from_secs(2), "it waited {:?}", begin.elapsed());
+    let kept = Kept::default();
+    kept.not_ready(usize::MAX);
+    let outbox = Outbox::new(3);
+    outbox.push(batch(0..4, 0));
+    let begin = Instant::now();
+    assert_eq!(drain(&outbox, &kept, &metrics, &board).await, 4);
+    assert!(begin.elapsed() < Duration::from_secs(3), "without a registry it waited {:?}", begin.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

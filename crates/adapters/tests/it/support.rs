@@ -50,6 +50,7 @@ struct Inner {
     taken_max: Option<usize>,
     refused: Option<String>,
     silent: bool,
+    away: bool,
 }
 
 /// Keeps readings in memory; misbehaves when told.
@@ -85,6 +86,11 @@ impl Kept {
     /// Acknowledges nothing while set.
     pub(crate) fn silent(&self, silent: bool) {
         self.with(|inner| inner.silent = silent);
+    }
+
+    /// Says that nobody is at the other end.
+    pub(crate) fn away(&self) {
+        self.with(|inner| inner.away = true);
     }
 
     /// Waits until the durable readings satisfy a condition.
@@ -144,6 +150,10 @@ impl Outlet for Kept {
 
     fn reopen(&mut self) -> Result<(), OutletError> {
         Ok(())
+    }
+
+    fn is_away(&self) -> bool {
+        self.with(|inner| inner.away)
     }
 }
 

@@ -11,6 +11,7 @@ use parquet::record::RowAccessor;
 use serde_json::{Value, json};
 use stream::message::dead_letter;
 use stream::{Schemas, Topic};
+use tokio::time::Instant;
 
 use crate::support::{eventually, payload, postgres, reading};
 
@@ -120,6 +121,23 @@ fn seqs_in(folder: &std::path::Path) -> Vec<i64> {
     }
     seqs.sort_unstable();
     seqs
+}
+
+// A client of a broker that is gone waits for a minute; the process that holds it must not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_stream_that_is_gone() {
+    let stream = Stream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    stream.publish(0..100);
+    let mut sink = stream.sink(json!({"sink_id": "files", "sink_type": "archive", "url": folder.path()}));
+    eventually("the sink has it all in hand", || sink.health()["gathered_rows"] == 100);
+    stream.handle.stop().await;
+    sink.ctx.stop.cancel();
+    let begin = Instant::now();
+    let ended = tokio::time::timeout(Duration::from_secs(30), sink.tasks.join_next()).await;
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(4), "the stop took {took:?}: {ended:?}");
+    assert_eq!(seqs_in(folder.path()).len(), 100, "what was in hand is delivered all the same");
 }
 
 // AC-100, F20, OFF-13: through a real stream, over a restart, with records nobody can read.

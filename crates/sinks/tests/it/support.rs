@@ -288,7 +288,7 @@ impl Running {
             board: Arc::clone(&ctx.board),
             metrics: SinkMetrics::register(&ctx.metrics),
         };
-        let host = Host::new(sink, stream, letters, SchemaGate::new(None), around);
+        let mut host = Host::new(sink, stream, letters, SchemaGate::new(None), around);
         let thread = std::thread::spawn(move || host.run());
         Self { ctx, thread: Some(thread) }
     }
