@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::ctl;
+
 /// StreamForge: an industrial data gateway. Reads machines, keeps every value in a durable local stream, validates,
 /// aggregates, and delivers with nothing lost.
 #[derive(Debug, Parser)]
@@ -32,9 +34,9 @@ pub(crate) enum Command {
     Check(Check),
     /// Read one address of a device and show all ways to decode it
     Probe(Probe),
-    /// Look at the stream and administer a gateway
+    /// Look at a stream and administer it
     #[command(subcommand)]
-    Ctl(Ctl),
+    Ctl(ctl::Ctl),
     /// Print the component types of this binary with the schemas of their settings, as JSON
     Catalog,
 }
@@ -90,52 +92,4 @@ pub(crate) struct Check {
 pub(crate) struct Probe {
     /// modbus://HOST[:PORT]/UNIT?address=40001[&type=float32][&timeout_ms=1000]
     pub(crate) url: String,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Ctl {
-    /// Print the records of a topic, decoded, as they arrive
-    Tail(Tail),
-    /// List topics with their records and sizes
-    Topics(Stream),
-    /// Store a secret for the components of a gateway
-    #[command(subcommand)]
-    Secret(Secret),
-}
-
-/// Where the stream is.
-#[derive(Debug, Args)]
-pub(crate) struct Stream {
-    /// Kafka bootstrap address
-    #[arg(long, short, default_value = "127.0.0.1:9092", env = "SF_BOOTSTRAP")]
-    pub(crate) bootstrap: String,
-    /// Schema registry
-    #[arg(long, default_value = "http://127.0.0.1:8081", env = "SF_SCHEMA_REGISTRY")]
-    pub(crate) registry: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Tail {
-    /// Topic, for example telemetry.clean
-    pub(crate) topic: String,
-    /// Begin at the oldest record instead of the newest
-    #[arg(long)]
-    pub(crate) from_beginning: bool,
-    /// Stop after this many records
-    #[arg(long, short = 'n')]
-    pub(crate) count: Option<usize>,
-    #[command(flatten)]
-    pub(crate) stream: Stream,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Secret {
-    /// Store a secret; the value is read from standard input
-    Set {
-        /// 1 to 64 characters of a-z, 0-9, - and _
-        name: String,
-        /// Data folder of the gateway
-        #[arg(long, env = "SF_DATA_DIR")]
-        data_dir: Option<PathBuf>,
-    },
 }

@@ -9,9 +9,9 @@ use daemon::{Context, TaskSet};
 use model::Health;
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{Command, Ctl, Sim};
+use crate::commands::{Command, Sim};
 use crate::exit::{BAD_CONFIG, BUG, Failure, TRY_AGAIN};
-use crate::{check, context, ctl, up};
+use crate::{check, context, ctl, say, up};
 
 /// Runs the command to its end.
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
@@ -21,7 +21,9 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Broker(options) => {
             let ctx = context::component("broker")?;
             // two workers: one may wait for the disk while the other serves
-            block_on(2, &ctx.clone(), broker::run(options, ctx), |_| TRY_AGAIN)
+            block_on(2, &ctx.clone(), broker::run(options, ctx), |error| {
+                if error.is_configuration() { BAD_CONFIG } else { TRY_AGAIN }
+            })
         }
         Command::Adapter(options) => {
             let ctx = context::component(&context::component_name("ADAPTER_CONFIG", "adapter_id"))?;
@@ -42,16 +44,18 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Check(options) => check::check(&options.file),
         Command::Probe(options) => {
             let runtime = runtime(1)?;
-            runtime.block_on(ctl::probe(&options.url))
+            runtime.block_on(probe(&options.url))
         }
-        Command::Ctl(Ctl::Tail(options)) => {
-            let runtime = runtime(1)?;
-            ctl::tail(&options, runtime.handle())
-        }
-        Command::Ctl(Ctl::Topics(options)) => ctl::topics(&options),
-        Command::Ctl(Ctl::Secret(options)) => ctl::secret(options),
+        Command::Ctl(command) => ctl::run(command),
         Command::Catalog => check::catalog_json(),
     }
+}
+
+/// One read of a device.
+async fn probe(url: &str) -> Result<(), Failure> {
+    let answer = adapters::probe::probe(url).await.map_err(|error| Failure::from_error(TRY_AGAIN, &error))?;
+    say::line(&answer.to_string());
+    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use crate::say;
 use crate::workspace::{self, Workspace};
 
 /// What goes into the archive besides the binary.
-const PARTS: [&str; 6] = ["LICENSE", "README.md", "CHANGELOG.md", "docs", "examples", "contracts"];
+const PARTS: [&str; 7] = ["LICENSE", "README.md", "CHANGELOG.md", "docs", "deploy", "examples", "contracts"];
 
 /// Builds and packs into `<target>/dist`.
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {

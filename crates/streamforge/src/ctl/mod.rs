@@ -1,102 +1,112 @@
-//! Commands that look at a running gateway: `tail`, `topics`, `probe`, `secret`.
+//! `ctl`: looking at a stream and administering it. One file per command.
+//!
+//! Every command works on any Kafka-compatible broker (`target.rs` says which), prints tables for people (`table.rs`) and
+//! JSON for scripts, and changes nothing without `--execute`. Results go to standard output, everything else to standard
+//! error.
 
-use std::collections::HashMap;
-use std::io::Read;
-use std::time::Duration;
+mod configs;
+mod groups;
+mod produce;
+mod reset_offsets;
+mod secret;
+mod table;
+mod tail;
+mod target;
+mod topics;
+mod when;
 
-use daemon::report;
-use kafka::client::{Consumer, Position, Settings};
-use stream::{Schema, Schemas, avro, message};
+use clap::Subcommand;
+use serde_json::{Value, json};
 
-use crate::commands;
-use crate::exit::{Failure, TRY_AGAIN, USAGE};
-use crate::say;
+use crate::exit::{Failure, USAGE};
+use crate::{roles, say};
+use table::Table;
+use target::Target;
 
-fn unreachable(error: &(dyn std::error::Error + 'static)) -> Failure {
-    let hint = "is the gateway running? `streamforge up` starts one; --bootstrap names another address";
-    Failure::new(TRY_AGAIN, format!("{}; {hint}", report(error)))
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ctl {
+    /// List, describe, create, change and delete topics
+    Topics(topics::Topics),
+    /// List, describe and delete consumer groups
+    Groups(groups::Groups),
+    /// Print the records of a topic, decoded
+    Tail(tail::Tail),
+    /// Write records to a topic, from standard input or a file
+    Produce(produce::Produce),
+    /// Move what a group has committed; prints the plan unless --execute is given
+    ResetOffsets(reset_offsets::ResetOffsets),
+    /// Show settings of a topic or of the broker
+    Configs(configs::Configs),
+    /// Store a secret for the components of a gateway
+    #[command(subcommand)]
+    Secret(secret::Secret),
 }
 
-/// Prints records as JSON lines.
-pub(crate) fn tail(options: &commands::Tail, runtime: &tokio::runtime::Handle) -> Result<(), Failure> {
-    let settings = Settings::new(&options.stream.bootstrap, "sf-ctl");
-    let consumer = Consumer::open(&settings, "sf-ctl-tail").map_err(|error| unreachable(&error))?;
-    let topics = consumer.topics().map_err(|error| unreachable(&error))?;
-    let Some((_, partitions)) = topics.iter().find(|(name, _)| *name == options.topic) else {
-        let names: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
-        let hint = config::read::suggest(&options.topic, &names);
-        return Err(Failure::new(
-            USAGE,
-            format!("there is no topic {:?} {hint}; topics: {}", options.topic, names.join(", ")),
-        ));
-    };
-    let names = [(options.topic.as_str(), *partitions)];
-    let positions = if options.from_beginning { consumer.starts(&names) } else { consumer.ends(&names) };
-    let positions: Vec<Position> = positions.map_err(|error| unreachable(&error))?;
-    consumer.assign(&positions).map_err(|error| unreachable(&error))?;
-    let schemas = Schemas::new(&options.stream.registry, None);
-    let mut known: HashMap<i32, Option<Schema>> = HashMap::new();
-    let mut left = options.count.unwrap_or(usize::MAX);
-    while left > 0 {
-        let mut lines: Vec<String> = Vec::new();
-        let polled = consumer.poll(left.min(1000), Duration::from_millis(500), Duration::ZERO, |record| {
-            let payload = record.payload().unwrap_or_default();
-            let decoded = avro::unframe(payload).ok().and_then(|(id, body)| {
-                let schema = *known.entry(id).or_insert_with(|| runtime.block_on(schemas.by_id(id)).ok());
-                schema.and_then(|schema| message::json::any(schema, body))
-            });
-            let place = format!("{}/{}", record.partition(), record.offset());
-            let body = decoded.unwrap_or_else(|| {
-                serde_json::json!({ "key": String::from_utf8_lossy(record.key()), "undecoded_bytes": payload.len(),
-                    "text": String::from_utf8_lossy(&payload[..payload.len().min(200)]) })
-            });
-            lines.push(format!("{place} {body}"));
-        });
-        left -= polled.map_err(|error| unreachable(&error))?;
-        for line in &lines {
-            say::line(line);
+/// Runs a command.
+pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
+    match command {
+        Ctl::Secret(options) => secret::secret(options),
+        asking => {
+            let runtime = roles::runtime(1)?;
+            let handle = runtime.handle().clone();
+            match asking {
+                Ctl::Topics(options) => runtime.block_on(topics::topics(options)),
+                Ctl::Groups(options) => runtime.block_on(groups::groups(options)),
+                Ctl::Configs(options) => runtime.block_on(configs::configs(options)),
+                Ctl::ResetOffsets(options) => runtime.block_on(reset_offsets::reset_offsets(options)),
+                Ctl::Tail(options) => tail::tail(&options, &handle),
+                Ctl::Produce(options) => produce::produce(&options, &handle),
+                Ctl::Secret(_) => Ok(()), // ran above, without a runtime
+            }
         }
     }
-    Ok(())
 }
 
-/// Lists topics.
-pub(crate) fn topics(options: &commands::Stream) -> Result<(), Failure> {
-    let settings = Settings::new(&options.bootstrap, "sf-ctl");
-    let consumer = Consumer::open(&settings, "sf-ctl-topics").map_err(|error| unreachable(&error))?;
-    let mut topics = consumer.topics().map_err(|error| unreachable(&error))?;
-    topics.sort();
-    say::line(&format!("{:32} {:>10} {:>14} {:>14}", "TOPIC", "PARTITIONS", "RECORDS KEPT", "EVER WRITTEN"));
-    for (name, partitions) in &topics {
-        let names = [(name.as_str(), *partitions)];
-        let sum = |positions: Vec<Position>| positions.iter().map(|position| position.offset).sum::<i64>();
-        let starts = sum(consumer.starts(&names).map_err(|error| unreachable(&error))?);
-        let ends = sum(consumer.ends(&names).map_err(|error| unreachable(&error))?);
-        say::line(&format!("{name:32} {partitions:>10} {:>14} {ends:>14}", ends - starts));
+/// A table for people, with a sentence when it has no rows; the same as JSON for scripts.
+fn print_table(target: &Target, table: &Table, when_empty: &str, json: impl FnOnce() -> Value) {
+    if target.json {
+        say::line(&json().to_string());
+    } else if table.is_empty() {
+        say::line(when_empty);
+    } else {
+        table.lines().iter().for_each(|line| say::line(line));
     }
-    Ok(())
 }
 
-/// One read of a device.
-pub(crate) async fn probe(url: &str) -> Result<(), Failure> {
-    let answer = adapters::probe::probe(url).await.map_err(|error| Failure::from_error(TRY_AGAIN, &error))?;
-    say::line(&answer.to_string());
-    Ok(())
+/// What came of a command: a sentence for people, an object for scripts.
+fn outcome(target: &Target, json: &Value, text: &str) {
+    say::line(&if target.json { json.to_string() } else { text.to_owned() });
 }
 
-/// Stores a secret read from standard input.
-pub(crate) fn secret(options: commands::Secret) -> Result<(), Failure> {
-    let commands::Secret::Set { name, data_dir } = options;
-    let data = crate::up::data_dir(data_dir, false)?;
-    let mut value = String::new();
-    std::io::stdin()
-        .lock()
-        .take(64 * 1024)
-        .read_to_string(&mut value)
-        .map_err(|error| Failure::from_error(TRY_AGAIN, &error))?;
-    let folders = gateway::children::Folders::new(&data);
-    gateway::secrets::store(&folders.secrets(), &name, value.trim_end_matches(['\r', '\n']))
-        .map_err(|error| Failure::new(USAGE, format!("secret {name} is not stored: {error}")))?;
-    say::line(&format!("secret {name} is stored for the gateway in {}", data.display()));
-    Ok(())
+/// A change that was made.
+fn applied(target: &Target, text: &str) {
+    outcome(target, &json!({ "applied": true, "change": text }), text);
+}
+
+/// Names shown of those there are.
+const NAMES_SHOWN: usize = 20;
+
+/// The failure of a command that names something the stream does not have.
+fn unknown<'n>(kind: &str, name: &str, there: impl Iterator<Item = &'n str>) -> Failure {
+    let names: Vec<&str> = there.collect();
+    let hint = match config::read::suggest(name, &names) {
+        hint if hint.is_empty() => String::new(),
+        hint => format!(", {hint}"),
+    };
+    let shown = names[..names.len().min(NAMES_SHOWN)].join(", ");
+    let text = match names.len().checked_sub(NAMES_SHOWN) {
+        _ if names.is_empty() => format!("there is no {kind} {name:?}, and no other"),
+        None | Some(0) => format!("there is no {kind} {name:?}{hint}; {kind}s: {shown}"),
+        Some(more) => format!("there is no {kind} {name:?}{hint}; {kind}s: {shown} and {more} more"),
+    };
+    Failure::new(USAGE, text)
+}
+
+/// True with `--execute`. Otherwise says what would be done.
+fn only_with_execute(target: &Target, execute: bool, plan: &str) -> bool {
+    if !execute {
+        outcome(target, &json!({ "applied": false, "change": plan }), &format!("would {plan}; --execute does it"));
+    }
+    execute
 }
