@@ -57,7 +57,7 @@ async fn clients_that_wait_are_answered_at_the_stop() {
     let (mut idle, mut reader, mut member) = (connect(&broker).await, connect(&broker).await, connect(&broker).await);
     reader.write_all(&long_fetch("quiet")).await.unwrap();
     member.write_all(&join()).await.unwrap();
-    eventually("a fetch and a join wait", async || requests(&context, "Fetch") && requests(&context, "JoinGroup"))
+    eventually("a fetch and a join wait", async || requests(&context, "fetch") && requests(&context, "join_group"))
         .await;
 
     let begin = Instant::now();
@@ -88,7 +88,7 @@ async fn a_client_that_does_not_read_does_not_delay_the_stop() {
     for _ in 0..40 {
         deaf.write_all(&long_fetch("large")).await.unwrap();
     }
-    eventually("its answers fill the connection", async || requests(&context, "Fetch")).await;
+    eventually("its answers fill the connection", async || requests(&context, "fetch")).await;
     let begin = Instant::now();
     broker.stop().await;
     let took = begin.elapsed();

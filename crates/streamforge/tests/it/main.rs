@@ -4,6 +4,8 @@
 //! `not run: ...` otherwise. Longer runs by environment: `SF_KILLS=20`, `SF_SOAK_SECONDS=600`, `SF_OUTAGE_SECONDS=180`;
 //! `SF_SEED` repeats a random run; `SF_KEEP=1` keeps the folders. Python is `SF_PYTHON` or `python3`.
 
+mod broker;
+mod ctl;
 mod documents;
 mod first_values;
 mod foreign_clients;

@@ -3,6 +3,7 @@
 //! Nothing here knows the inside of the product: it reads the status page, the topics, files that are contracts, and
 //! signals processes by the ids that the status page shows.
 
+mod broker;
 mod database;
 mod gateway;
 mod http;
@@ -17,9 +18,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use broker::{Broker, Printed, run};
 pub(crate) use database::{Database, rows_as_ledger};
 pub(crate) use gateway::{Gateway, component, components, written};
-pub(crate) use http::get;
+pub(crate) use http::{get, post};
 pub(crate) use ledger::{Acknowledged, Ledger};
 pub(crate) use peers::{Peer, kcat_available, python, python_available};
 pub(crate) use processes::{command_line, is_running, kill_9, proportional_set_kib, signal, with_text_in_environment};

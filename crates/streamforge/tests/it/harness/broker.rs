@@ -1,0 +1,160 @@
+//! A broker that runs alone, as a service does, and commands that are run against it.
+
+use std::fs::File;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{PROGRAM, is_running, say, signal, wait_for};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `streamforge broker` on free ports, in a folder of its own.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    child: Option<Child>,
+    folder: tempfile::TempDir,
+    /// Where it says that it is ready and that it stops.
+    manager: UnixDatagram,
+}
+
+/// What a command printed.
+#[derive(Debug)]
+pub(crate) struct Printed {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) error: String,
+}
+
+impl Printed {
+    fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), out: text(&output.stdout), error: text(&output.stderr) }
+    }
+
+    /// The lines of a command that ended well.
+    #[track_caller]
+    pub(crate) fn lines(&self) -> Vec<&str> {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out.lines().collect()
+    }
+
+    /// The JSON of a command that ended well.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The message of a command that ended with this code.
+    #[track_caller]
+    pub(crate) fn failure(&self, code: i32) -> &str {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self.error.trim_end()
+    }
+}
+
+impl Broker {
+    /// Starts a broker and waits until it says that it is ready.
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("sf-broker-").tempdir().expect("a temporary folder");
+        let manager = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
+        manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut broker = Self { child: None, folder, manager };
+        broker.start_again();
+        broker
+    }
+
+    /// Starts a broker that was stopped.
+    pub(crate) fn start_again(&mut self) {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log file");
+        let child = Command::new(PROGRAM)
+            .args(["broker", "--listen", "127.0.0.1:0", "--registry-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(self.data())
+            .env("NOTIFY_SOCKET", self.folder.path().join("notify"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.expect("the broker starts"));
+        assert_eq!(self.said(), "READY=1", "{}", self.log());
+    }
+
+    /// What it told the service manager next.
+    pub(crate) fn said(&self) -> String {
+        let mut bytes = [0; 64];
+        let length = self.manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{error}: {}", self.log()));
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// An address by its name in the broker's address file: `kafka`, `registry` or `admin`.
+    pub(crate) fn address(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.data().join("broker.addr")).expect("an address file");
+        let addresses: Value = serde_json::from_str(&text).expect("JSON");
+        addresses[name].as_str().expect("an address").to_owned()
+    }
+
+    /// Runs a `ctl` command against this broker.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Printed {
+        self.ctl_with_input(arguments, "")
+    }
+
+    /// Runs a `ctl` command with something to read.
+    pub(crate) fn ctl_with_input(&self, arguments: &[&str], input: &str) -> Printed {
+        let file = self.folder.path().join("input");
+        std::fs::write(&file, input).expect("the input is written");
+        let output = Command::new(PROGRAM)
+            .arg("ctl")
+            .args(arguments)
+            .env("SF_DATA_DIR", self.data())
+            .stdin(File::open(&file).expect("the input is read"))
+            .output();
+        Printed::of(&output.expect("the command runs"))
+    }
+
+    /// Tells it to stop and waits for its end.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("a running broker");
+        signal(child.id(), "TERM");
+        let status = wait_for("the broker stops", PATIENCE, || {
+            child.try_wait().ok().flatten().ok_or_else(|| "it runs on".to_owned())
+        });
+        self.child = None;
+        status
+    }
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str]) -> Printed {
+    let output = Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output();
+    Printed::of(&output.expect("the command runs"))
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            say(&format!("--- log of the broker\n{}---", self.log()));
+        }
+        if let Some(child) = &mut self.child {
+            if is_running(child.id()) {
+                signal(child.id(), "KILL");
+            }
+            drop(child.wait());
+        }
+    }
+}
