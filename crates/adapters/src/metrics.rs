@@ -104,7 +104,11 @@ impl AdapterMetrics {
                 "Readings waiting for the stream",
                 Gauge::default(),
             ),
-            buffered_bytes: metrics.register("sf_buffered_bytes", "Memory they take", Gauge::default()),
+            buffered_bytes: metrics.register(
+                "sf_buffered_bytes",
+                "Memory that the waiting readings take",
+                Gauge::default(),
+            ),
             acknowledged: metrics.register(
                 "sf_records_acknowledged",
                 "Readings the stream has made durable",

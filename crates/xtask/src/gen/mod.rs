@@ -1,10 +1,12 @@
 //! Writes what is generated: schemas of component settings and the pages of `docs/reference`.
 //!
-//! The truth is in the code: the binary's catalog and `--help`, and the table of topics. Nothing generated is edited by
-//! hand; `gen --check` fails when a file differs from what would be written, or when nothing writes it any more.
+//! The truth is in the code: the binary's catalog and `--help`, the table of topics, and the places where metrics are
+//! registered. Nothing generated is edited by hand; `gen --check` fails when a file differs from what would be written, or
+//! when nothing writes it any more.
 
 mod cli;
 mod component;
+mod metrics;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -87,6 +89,7 @@ fn files(workspace: &Workspace, binary: &Path) -> anyhow::Result<Files> {
     let topics_file = crate::tidy::sources::TOPICS_FILE;
     let text = std::fs::read_to_string(workspace.root.join(topics_file)).context("the table of topics is missing")?;
     files.insert("docs/reference/topics.md".to_owned(), topics::page(&text)?);
+    files.insert("docs/reference/metrics.md".to_owned(), metrics::page(&workspace.sources()?)?);
     files.insert("docs/reference/cli.md".to_owned(), cli::page(&|arguments| ask(binary, arguments))?);
     Ok(files)
 }
