@@ -35,8 +35,8 @@ fn member(broker: &Broker, group: &str) -> BaseConsumer {
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .create()
-        .unwrap();
-    consumer.subscribe(&["plant"]).unwrap();
+        .expect("a consumer");
+    consumer.subscribe(&["plant"]).expect("a subscription");
     let mut read = 0;
     wait_for("ten records", PATIENCE, || {
         while let Some(record) = consumer.poll(Duration::from_millis(200)) {
@@ -45,7 +45,7 @@ fn member(broker: &Broker, group: &str) -> BaseConsumer {
         }
         if read == 10 { Ok(()) } else { Err(format!("{read} so far")) }
     });
-    consumer.commit_consumer_state(rdkafka::consumer::CommitMode::Sync).unwrap();
+    consumer.commit_consumer_state(rdkafka::consumer::CommitMode::Sync).expect("a commit");
     consumer
 }
 
