@@ -5,8 +5,9 @@
 //! their folder, and until then any subset may be there after a power cut, written sectors in any order. A failed sync
 //! drops what it should have written, as Linux does: reads still show it, later syncs succeed without it.
 //! `SimVfs` is a handle; clones see the same disk.
+//! Long because: every way to fail is a line in the one model that all calls share.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -40,6 +41,14 @@ pub enum Crash {
     LoseUnsynced,
     /// A pseudo-random subset, sector by sector and name by name.
     Random(u64),
+    /// Exactly the operations whose bit is set, bit 0 for the first of [`SimVfs::unsynced`]; those beyond 64 are lost. Of
+    /// the last write only the first `torn` bytes, when that is given.
+    Chosen {
+        /// The operations that have reached the disk.
+        kept: u64,
+        /// Where the last write is torn.
+        torn: Option<usize>,
+    },
 }
 
 /// The disk.
@@ -56,7 +65,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Disk {
-    inodes: HashMap<u64, Inode>,
+    inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
     live: BTreeMap<PathBuf, Node>,
     durable: BTreeMap<PathBuf, Node>,
@@ -200,6 +209,11 @@ impl Disk {
         self.pending.push((dir.to_path_buf(), change));
     }
 
+    /// Unsynced changes of contents, in a fixed order.
+    fn changes(&self) -> Vec<&Change> {
+        self.inodes.values().flat_map(|inode| &inode.pending).collect()
+    }
+
     fn used(&self) -> u64 {
         let files = self.live.values().filter_map(|node| match node {
             Node::File(inode) => self.inodes.get(inode),
@@ -282,6 +296,17 @@ impl SimVfs {
         self.disk().trace.clone()
     }
 
+    /// Operations that no sync has covered, and the length of the last write among them.
+    pub fn unsynced(&self) -> (usize, Option<usize>) {
+        let disk = self.disk();
+        let changes = disk.changes();
+        let last = changes.iter().rev().find_map(|change| match change {
+            Change::Write { bytes, .. } => Some(bytes.len()),
+            Change::SetLen(_) => None,
+        });
+        (disk.pending.len() + changes.len(), last)
+    }
+
     /// What a machine finds that starts after a crash now. The disk itself goes on unchanged.
     #[must_use]
     pub fn crash(&self, crash: Crash) -> SimVfs {
@@ -290,11 +315,19 @@ impl SimVfs {
             Crash::Random(seed) => seed,
             _ => 0,
         });
-        let keep = |random: &mut Random| match crash {
-            Crash::KeepAll => true,
-            Crash::LoseUnsynced => false,
-            Crash::Random(_) => random.flip(),
+        let mut index = 0_u32;
+        let mut keep = |random: &mut Random| {
+            index += 1;
+            match crash {
+                Crash::KeepAll => true,
+                Crash::LoseUnsynced => false,
+                Crash::Random(_) => random.flip(),
+                Crash::Chosen { kept, .. } => kept.checked_shr(index - 1).is_some_and(|rest| rest & 1 == 1),
+            }
         };
+        let changes = disk.changes();
+        let last_write = changes.iter().rposition(|change| matches!(change, Change::Write { .. }));
+        let mut change_index = 0;
         let mut names = disk.durable.clone();
         for (_, change) in &disk.pending {
             if keep(&mut random) {
@@ -307,13 +340,19 @@ impl SimVfs {
             parent.as_os_str().is_empty() || parent == Path::new("/") || all.contains_key(&parent)
         });
         let mut after = Disk { next_inode: disk.next_inode, ..Disk::default() };
-        let mut ids: Vec<u64> = disk.inodes.keys().copied().collect();
-        ids.sort_unstable(); // the seed decides, not the order of a map
-        for id in ids {
-            let inode = &disk.inodes[&id];
+        for (id, inode) in &disk.inodes {
             let mut content = inode.durable.clone();
             for change in &inode.pending {
+                let is_last_write = last_write == Some(change_index);
+                change_index += 1;
                 match change {
+                    Change::Write { offset, bytes } if matches!(crash, Crash::Chosen { .. }) && is_last_write => {
+                        let Crash::Chosen { torn, .. } = crash else { continue };
+                        let stored = &bytes[..torn.unwrap_or(bytes.len()).min(bytes.len())];
+                        if keep(&mut random) {
+                            Change::Write { offset: *offset, bytes: stored.to_vec() }.apply(&mut content);
+                        }
+                    }
                     Change::Write { offset, bytes } if matches!(crash, Crash::Random(_)) => {
                         for (index, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
                             let offset = offset + index * SECTOR_BYTES;
@@ -333,7 +372,7 @@ impl SimVfs {
                     }
                 }
             }
-            after.inodes.insert(id, Inode { live: content.clone(), durable: content, pending: Vec::new() });
+            after.inodes.insert(*id, Inode { live: content.clone(), durable: content, pending: Vec::new() });
         }
         after.live = names.clone();
         after.durable = names;

@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "also in the helpers of the tests a panic is the report")]
 
 mod basics;
+mod crash_states;
 mod damage;
 mod faults;
 mod flusher;
+mod laboratory;
 mod model;
 mod producers;
 mod retention;
+mod seeded_bugs;
 mod state_files;
 mod support;
 mod tail;
