@@ -41,6 +41,44 @@ pub(crate) const OFFSET_NOTE_BYTES_MAX: usize = 4_096;
 
 /// Body of a request to the schema registry, in bytes; a longer one is answered 413.
 pub(crate) const REGISTRY_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Requests to the schema registry under way; beyond it they wait for their turn.
+pub(crate) const REGISTRY_REQUESTS_MAX: usize = 64;
+/// Schemas parsed or compared at once; beyond it requests wait, so that large ones do not take the machine.
+pub(crate) const REGISTRY_JUDGES_MAX: usize = 2;
+/// Time for one request to the schema registry, its body included; then it is answered 408.
+pub(crate) const REGISTRY_REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// Subjects, those counted whose versions are all deleted; a further one is refused with 42205.
+pub(crate) const SUBJECTS_MAX: usize = 10_000;
+/// Names of subjects ever used, whose versions must not be given again; a further name is refused with 42205.
+pub(crate) const SUBJECTS_REMEMBERED_MAX: usize = 100_000;
+/// Versions of one subject, deleted ones counted; a further one is refused with 42205.
+pub(crate) const SUBJECT_VERSIONS_MAX: usize = 10_000;
+/// Bytes of a subject's name; a longer one is refused with 42208.
+pub(crate) const SUBJECT_BYTES_MAX: usize = 512;
+/// Bytes of the texts of all schemas; a schema beyond it is refused with 42205.
+pub(crate) const SCHEMA_TEXTS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of schemas that one request may compare with its own; more are refused with 42205.
+pub(crate) const COMPARE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Schemas that one refers to, directly and through others; more are refused with 42201.
+pub(crate) const REFERENCES_MAX: usize = 1_000;
+/// Schemas that refer to each other in a row; a longer row is refused with 42201.
+pub(crate) const REFERENCE_DEPTH_MAX: usize = 32;
+/// Values in the JSON of one schema; more are refused with 42201.
+pub(crate) const REGISTRY_JSON_VALUES_MAX: usize = 200_000;
+/// Bytes of one name in a schema; a longer one is refused with 42201.
+pub(crate) const REGISTRY_NAME_BYTES_MAX: usize = 1_024;
+/// Branches of an Avro union; more are refused with 42201.
+pub(crate) const AVRO_UNION_BRANCHES_MAX: usize = 1_000;
+/// Pairs of types looked at to compare two schemas; schemas that need more count as incompatible.
+pub(crate) const COMPARE_STEPS_MAX: usize = 1_000_000;
+/// Types inside of each other while two schemas are compared; deeper ones count as incompatible.
+pub(crate) const COMPARE_DEPTH_MAX: usize = 128;
+/// Differences told about one pair of schemas; the others are left out.
+pub(crate) const DIFFERENCES_MAX: usize = 50;
+/// Bytes of one batch in the log of schemas; a longer change is split, a longer record is refused with 42209.
+pub(crate) const SCHEMAS_BATCH_BYTES_MAX: usize = 1_000_000;
+/// Schemas in one answer to a search; clients ask again with an offset.
+pub(crate) const SEARCH_MAX: usize = 1_000;
 
 /// Connections that have not finished TLS and login, of all listeners that ask for them; a further one is closed.
 pub(crate) const LOGINS_MAX: usize = 256;

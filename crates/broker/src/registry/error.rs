@@ -5,6 +5,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::http::json;
+use super::record::Reference;
+use crate::limits::{REGISTRY_BODY_BYTES_MAX, SUBJECT_BYTES_MAX};
 
 /// An answer that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +33,22 @@ impl ApiError {
         Self::new(40403, "Schema not found")
     }
 
+    pub(crate) fn id_not_found(id: &str) -> Self {
+        Self::new(40403, format!("Schema {id} not found"))
+    }
+
+    pub(crate) fn subject_soft_deleted(subject: &str) -> Self {
+        Self::new(40404, format!("Subject '{subject}' was soft deleted. Set permanent=true to delete permanently"))
+    }
+
     pub(crate) fn subject_not_soft_deleted(subject: &str) -> Self {
         Self::new(40405, format!("Subject '{subject}' was not deleted first before being permanently deleted"))
+    }
+
+    pub(crate) fn version_soft_deleted(subject: &str, version: i32) -> Self {
+        let message =
+            format!("Subject '{subject}' Version {version} was soft deleted. Set permanent=true to delete permanently");
+        Self::new(40406, message)
     }
 
     pub(crate) fn version_not_soft_deleted(subject: &str, version: i32) -> Self {
@@ -49,11 +65,13 @@ impl ApiError {
         Self::new(40409, format!("Subject '{subject}' does not have subject-level mode configured"))
     }
 
-    pub(crate) fn incompatible(messages: &[String]) -> Self {
-        Self::new(
-            409,
-            format!("Schema being registered is incompatible with an earlier schema: {}", messages.join("; ")),
-        )
+    pub(crate) fn incompatible(subject: &str, messages: &[String]) -> Self {
+        let details = messages.join(", ");
+        let message = format!(
+            "Schema being registered is incompatible with an earlier schema for subject \"{subject}\", details: \
+             [{details}]"
+        );
+        Self::new(409, message)
     }
 
     pub(crate) fn invalid_schema(reason: impl std::fmt::Display) -> Self {
@@ -75,31 +93,64 @@ impl ApiError {
     }
 
     pub(crate) fn invalid_mode() -> Self {
-        Self::new(42204, "Invalid mode. Valid values are READWRITE and READONLY")
+        Self::new(42204, "Invalid mode. Valid values are READWRITE, READONLY, READONLY_OVERRIDE and IMPORT")
     }
 
-    pub(crate) fn not_permitted(reason: &str) -> Self {
+    pub(crate) fn not_permitted(reason: impl Into<String>) -> Self {
         Self::new(42205, reason)
     }
 
-    pub(crate) fn referenced() -> Self {
-        Self::new(42206, "One or more references exist to the schema")
+    pub(crate) fn referenced(subject: &str, version: i32) -> Self {
+        let key = format!("{{magic=1,keytype=SCHEMA,subject={subject},version={version}}}");
+        Self::new(42206, format!("One or more references exist to the schema {key}."))
+    }
+
+    pub(crate) fn dangling(reference: &Reference) -> Self {
+        let Reference { name, subject, version } = reference;
+        Self::invalid_schema(format!("reference {name} to version {version} of {subject} leads nowhere"))
     }
 
     pub(crate) fn invalid_subject() -> Self {
-        Self::new(42208, "The specified subject is empty, too long, or contains control characters")
+        let message = format!(
+            "The specified subject is empty, longer than {SUBJECT_BYTES_MAX} bytes, or contains control characters"
+        );
+        Self::new(42208, message)
     }
 
-    pub(crate) fn body(reason: impl std::fmt::Display) -> Self {
-        Self::new(400, format!("the body of the request cannot be read: {reason}"))
+    pub(crate) fn schema_too_large() -> Self {
+        Self::new(42209, "Register operation failed because schema is too large")
     }
 
-    pub(crate) fn too_large() -> Self {
-        Self::new(413, "the body of the request is larger than 1 MiB")
+    pub(crate) fn request(reason: impl std::fmt::Display) -> Self {
+        Self::new(400, format!("the request cannot be read: {reason}"))
     }
 
     pub(crate) fn not_found() -> Self {
         Self::new(404, "HTTP 404 Not Found")
+    }
+
+    pub(crate) fn method() -> Self {
+        Self::new(405, "HTTP 405 Method Not Allowed")
+    }
+
+    pub(crate) fn not_acceptable() -> Self {
+        Self::new(406, "HTTP 406 Not Acceptable")
+    }
+
+    pub(crate) fn too_slow() -> Self {
+        Self::new(408, "the request did not arrive or was not answered in time")
+    }
+
+    pub(crate) fn too_large() -> Self {
+        Self::new(413, format!("the body of the request is larger than {REGISTRY_BODY_BYTES_MAX} bytes"))
+    }
+
+    pub(crate) fn media_type() -> Self {
+        Self::new(415, "HTTP 415 Unsupported Media Type")
+    }
+
+    pub(crate) fn unprocessable(reason: &str) -> Self {
+        Self::new(422, reason)
     }
 
     pub(crate) fn store() -> Self {

@@ -1,48 +1,23 @@
-//! What the registry knows: subjects, versions, ids, levels and modes. Pure: changed only by [`State::apply`].
+//! What the registry knows: subjects, versions, ids, settings and modes. Pure: changed only by [`State::apply`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde_json::Value;
 
 use super::error::ApiError;
-use super::record::{Change, Reference, SchemaValue};
-
-/// Longest name of a subject in bytes; longer ones are refused.
-const SUBJECT_BYTES_MAX: usize = 512;
-
-/// How new schemas of a subject must relate to older ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Level {
-    /// The new schema reads what the old ones wrote.
-    pub(super) backward: bool,
-    /// The old schemas read what the new one writes.
-    pub(super) forward: bool,
-    /// All old versions count, not only the newest.
-    pub(super) transitive: bool,
-}
-
-impl Level {
-    pub(super) fn parse(name: &str) -> Option<Self> {
-        let name = name.to_ascii_uppercase();
-        let (kind, transitive) = match name.strip_suffix("_TRANSITIVE") {
-            Some(kind) => (kind, true),
-            None => (name.as_str(), false),
-        };
-        let (backward, forward) = match kind {
-            "BACKWARD" => (true, false),
-            "FORWARD" => (false, true),
-            "FULL" => (true, true),
-            "NONE" if !transitive => (false, false),
-            _ => return None,
-        };
-        Some(Self { backward, forward, transitive })
-    }
-}
+use super::json;
+use super::names::VersionName;
+use super::record::{Change, Config, Given, Reference, SchemaValue};
+use super::schema::{self, Kind};
+use crate::limits::{REFERENCE_DEPTH_MAX, REFERENCES_MAX};
 
 /// The level of subjects that have none of their own, until it is set.
 pub(super) const DEFAULT_LEVEL: &str = "BACKWARD";
+/// The mode of subjects that have none of their own, until it is set.
 const DEFAULT_MODE: &str = "READWRITE";
 
 /// A version of a subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Version {
     pub(super) id: i32,
     pub(super) deleted: bool,
@@ -51,124 +26,240 @@ pub(super) struct Version {
 /// A schema, whoever uses it.
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
+    pub(super) kind: Kind,
     pub(super) text: String,
     pub(super) references: Vec<Reference>,
+    pub(super) metadata: Option<Value>,
+    pub(super) rule_set: Option<Value>,
 }
 
-/// A version number as a client gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum VersionName {
-    Latest,
-    Number(i32),
+/// What makes two schemas one: kind, canonical text, references, and what clients attached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    kind: Kind,
+    canonical: String,
+    references: Vec<Reference>,
+    attached: String,
 }
 
-impl VersionName {
-    pub(super) fn parse(text: &str) -> Result<Self, ApiError> {
-        match text {
-            "latest" | "-1" => Ok(Self::Latest),
-            number => match number.parse() {
-                Ok(number @ 1..) => Ok(Self::Number(number)),
-                _ => Err(ApiError::invalid_version(text)),
-            },
+impl Identity {
+    pub(super) fn new(
+        kind: Kind,
+        canonical: String,
+        references: &[Reference],
+        metadata: Option<&Value>,
+        rule_set: Option<&Value>,
+    ) -> Self {
+        let mut attached = String::new();
+        for value in [metadata, rule_set] {
+            json::write_sorted(value.unwrap_or(&Value::Null), &mut attached);
         }
+        Self { kind, canonical, references: references.to_vec(), attached }
     }
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct State {
     schemas: BTreeMap<i32, Stored>,
-    /// Canonical text and references to id.
-    ids: HashMap<(String, Vec<Reference>), i32>,
+    ids: HashMap<Identity, i32>,
+    identities: HashMap<i32, Identity>,
     subjects: BTreeMap<String, BTreeMap<i32, Version>>,
-    /// Versions are not used again, not even after a permanent deletion.
+    /// Versions that have an id.
+    uses: HashMap<i32, BTreeSet<(String, i32)>>,
+    /// Ids of the schemas that refer to a version of a subject.
+    referrers: HashMap<(String, i32), BTreeSet<i32>>,
+    /// The highest version ever given in a subject: it is not given again.
     last_versions: HashMap<String, i32>,
     last_id: i32,
-    levels: BTreeMap<Option<String>, String>,
+    /// Up to which version the newest deletion of a subject went.
+    deletions: HashMap<String, i32>,
+    /// What only a record of its own remembers.
+    given: Given,
+    configs: BTreeMap<Option<String>, Config>,
     modes: BTreeMap<Option<String>, String>,
-}
-
-/// Texts that differ in white space and the order of attributes only are one schema.
-pub(super) fn canonical(text: &str) -> String {
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) => value.to_string(),
-        Err(_) => text.to_owned(),
-    }
+    text_bytes: usize,
 }
 
 impl State {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::Schema(value) => self.apply_schema(value),
-            Change::Purge { subject, version } => {
-                if let Some(versions) = self.subjects.get_mut(&subject) {
-                    versions.remove(&version);
-                    if versions.is_empty() {
-                        self.subjects.remove(&subject);
-                    }
-                }
-            }
-            Change::Level { subject, level } => set(&mut self.levels, subject, level),
+            Change::Purge { subject, version } => self.remove(&subject, version),
+            Change::Config { subject, config } => set(&mut self.configs, subject, config),
             Change::Mode { subject, mode } => set(&mut self.modes, subject, mode),
             Change::DeleteSubject { subject, version: last } => {
-                for (number, version) in self.subjects.entry(subject).or_default() {
+                for (number, version) in self.subjects.get_mut(&subject).into_iter().flatten() {
                     version.deleted |= *number <= last;
                 }
+                self.remember(&subject, last);
+                self.deletions.insert(subject, last);
+            }
+            Change::ClearSubject { subject } => {
+                for (subject, version) in self.deleted_versions(subject.as_deref()) {
+                    self.remove(&subject, version);
+                }
+            }
+            Change::Given(given) => {
+                self.last_id = self.last_id.max(given.last_id);
+                for (subject, version) in &given.last_versions {
+                    self.remember(subject, *version);
+                }
+                self.given = given;
             }
         }
     }
 
     fn apply_schema(&mut self, value: SchemaValue) {
-        let key = (canonical(&value.schema), value.references.clone());
-        self.last_id = self.last_id.max(value.id);
-        let last = self.last_versions.entry(value.subject.clone()).or_default();
-        *last = (*last).max(value.version);
-        let version = Version { id: value.id, deleted: value.deleted };
-        self.subjects.entry(value.subject).or_default().insert(value.version, version);
-        self.ids.entry(key).or_insert(value.id);
-        self.schemas.insert(value.id, Stored { text: value.schema, references: value.references });
+        let SchemaValue { subject, version, id, schema_type, references, metadata, rule_set, schema: text, deleted } =
+            value;
+        // a kind that we do not know is kept as text
+        let kind = Kind::parse(schema_type.as_deref()).unwrap_or(Kind::Json);
+        self.last_id = self.last_id.max(id);
+        self.remember(&subject, version);
+        if self.subjects.get(&subject).and_then(|versions| versions.get(&version)).is_some_and(|old| old.id != id) {
+            self.remove(&subject, version);
+        }
+        self.uses.entry(id).or_default().insert((subject.clone(), version));
+        self.subjects.entry(subject).or_default().insert(version, Version { id, deleted });
+        if self.schemas.contains_key(&id) {
+            return; // one id has one text for as long as it is used
+        }
+        let canonical = schema::canonical(kind, &text);
+        let identity = Identity::new(kind, canonical, &references, metadata.as_ref(), rule_set.as_ref());
+        for reference in &references {
+            self.referrers.entry((reference.subject.clone(), reference.version)).or_default().insert(id);
+        }
+        self.ids.entry(identity.clone()).or_insert(id);
+        self.identities.insert(id, identity);
+        self.text_bytes += text.len();
+        self.schemas.insert(id, Stored { kind, text, references, metadata, rule_set });
     }
 
-    /// The id of a schema that is or was registered anywhere.
-    pub(super) fn id_of(&self, canonical: &str, references: &[Reference]) -> Option<i32> {
-        self.ids.get(&(canonical.to_owned(), references.to_vec())).copied()
+    /// Removes a version, and its schema when it was the last one to use it.
+    fn remove(&mut self, subject: &str, version: i32) {
+        self.remember(subject, version);
+        let Some(versions) = self.subjects.get_mut(subject) else { return };
+        let Some(Version { id, .. }) = versions.remove(&version) else { return };
+        if versions.is_empty() {
+            self.subjects.remove(subject);
+        }
+        let Some(uses) = self.uses.get_mut(&id) else { return };
+        uses.remove(&(subject.to_owned(), version));
+        if !uses.is_empty() {
+            return;
+        }
+        self.uses.remove(&id);
+        if let Some(identity) = self.identities.remove(&id)
+            && self.ids.get(&identity) == Some(&id)
+        {
+            self.ids.remove(&identity);
+        }
+        let Some(stored) = self.schemas.remove(&id) else { return };
+        self.text_bytes -= stored.text.len();
+        for reference in stored.references {
+            let key = (reference.subject, reference.version);
+            if let Some(ids) = self.referrers.get_mut(&key) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.referrers.remove(&key);
+                }
+            }
+        }
     }
 
-    pub(super) fn next_id(&self) -> i32 {
-        self.last_id + 1
+    fn remember(&mut self, subject: &str, version: i32) {
+        match self.last_versions.get_mut(subject) {
+            Some(last) => *last = (*last).max(version),
+            None => drop(self.last_versions.insert(subject.to_owned(), version)),
+        }
+    }
+
+    /// Soft-deleted versions of a subject, or of all.
+    pub(super) fn deleted_versions(&self, subject: Option<&str>) -> Vec<(String, i32)> {
+        let chosen = self.subjects.iter().filter(|(name, _)| subject.is_none_or(|subject| subject == *name));
+        let deleted = chosen.flat_map(|(name, versions)| {
+            versions.iter().filter(|(_, version)| version.deleted).map(move |(number, _)| (name.clone(), *number))
+        });
+        deleted.collect()
+    }
+
+    /// The id of a schema that is registered anywhere.
+    pub(super) fn id_of(&self, identity: &Identity) -> Option<i32> {
+        self.ids.get(identity).copied()
+    }
+
+    pub(super) fn last_id(&self) -> i32 {
+        self.last_id
     }
 
     pub(super) fn next_version(&self, subject: &str) -> i32 {
-        self.last_versions.get(subject).copied().unwrap_or_default() + 1
+        self.last_versions.get(subject).copied().unwrap_or_default().saturating_add(1)
+    }
+
+    /// The newest deletion of a subject went up to here.
+    pub(super) fn deletion(&self, subject: &str) -> i32 {
+        self.deletions.get(subject).copied().unwrap_or_default()
+    }
+
+    pub(super) fn given(&self) -> &Given {
+        &self.given
     }
 
     /// A schema that some version, deleted softly or not, still uses.
     pub(super) fn schema(&self, id: i32) -> Result<&Stored, ApiError> {
-        let used = self.uses(id, true).next().is_some();
-        self.schemas.get(&id).filter(|_| used).ok_or_else(ApiError::schema_not_found)
+        self.schemas.get(&id).ok_or_else(|| ApiError::id_not_found(&id.to_string()))
     }
 
     /// Subjects and versions that use an id.
     pub(super) fn uses(&self, id: i32, deleted: bool) -> impl Iterator<Item = (&str, i32)> {
-        self.subjects.iter().flat_map(move |(subject, versions)| {
-            let chosen = versions.iter().filter(move |(_, version)| version.id == id && (deleted || !version.deleted));
-            chosen.map(move |(number, _)| (subject.as_str(), *number))
+        let all = self.uses.get(&id).into_iter().flatten();
+        let live = move |subject: &str, version: &i32| {
+            self.subjects
+                .get(subject)
+                .and_then(|versions| versions.get(version))
+                .is_some_and(|version| !version.deleted)
+        };
+        all.filter(move |(subject, version)| deleted || live(subject, version))
+            .map(|(subject, version)| (subject.as_str(), *version))
+    }
+
+    /// All versions of all subjects, by name and number.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, i32, Version)> {
+        self.subjects.iter().flat_map(|(subject, versions)| {
+            versions.iter().map(|(number, version)| (subject.as_str(), *number, *version))
         })
     }
 
-    /// Subjects that have a version.
-    pub(super) fn subjects(&self, deleted: bool) -> impl Iterator<Item = &str> {
-        let live =
-            move |versions: &BTreeMap<i32, Version>| deleted || versions.values().any(|version| !version.deleted);
-        self.subjects.iter().filter(move |(_, versions)| live(versions)).map(|(subject, _)| subject.as_str())
+    /// Subjects, with whether they have a version that is not deleted.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.subjects
+            .iter()
+            .map(|(subject, versions)| (subject.as_str(), versions.values().any(|version| !version.deleted)))
+    }
+
+    pub(super) fn is_known(&self, subject: &str) -> bool {
+        self.subjects.contains_key(subject)
+    }
+
+    pub(super) fn subject_count(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// Names ever used.
+    pub(super) fn remembered_count(&self) -> usize {
+        self.last_versions.len()
+    }
+
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// Versions of a subject; an error when there is none.
     pub(super) fn versions(&self, subject: &str, deleted: bool) -> Result<Vec<(i32, Version)>, ApiError> {
         let all = self.subjects.get(subject).into_iter().flatten();
-        let chosen: Vec<(i32, Version)> = all
-            .filter(|(_, version)| deleted || !version.deleted)
-            .map(|(number, version)| (*number, version.clone()))
-            .collect();
+        let chosen =
+            all.filter(|(_, version)| deleted || !version.deleted).map(|(number, version)| (*number, *version));
+        let chosen: Vec<(i32, Version)> = chosen.collect();
         if chosen.is_empty() { Err(ApiError::subject_not_found(subject)) } else { Ok(chosen) }
     }
 
@@ -178,89 +269,85 @@ impl State {
             VersionName::Latest => versions.last(),
             VersionName::Number(wanted) => versions.iter().find(|(number, _)| *number == wanted),
         };
-        let name = match name {
-            VersionName::Latest => "latest".to_owned(),
-            VersionName::Number(number) => number.to_string(),
-        };
-        found.cloned().ok_or_else(|| ApiError::version_not_found(&name))
+        found.copied().ok_or_else(|| ApiError::version_not_found(&name.to_string()))
     }
 
-    /// Texts of all schemas that the references lead to, innermost first.
-    pub(super) fn resolve(&self, references: &[Reference]) -> Result<Vec<String>, ApiError> {
-        let mut texts = Vec::new();
-        self.resolve_into(references, &mut texts, 0)?;
+    /// All schemas that the references lead to, once each, innermost first.
+    pub(super) fn resolve(&self, references: &[Reference]) -> Result<Vec<&str>, ApiError> {
+        let (mut texts, mut seen) = (Vec::new(), HashSet::new());
+        self.resolve_into(references, &mut texts, &mut seen, 0)?;
         Ok(texts)
     }
 
-    fn resolve_into(&self, references: &[Reference], texts: &mut Vec<String>, depth: usize) -> Result<(), ApiError> {
-        const DEPTH_MAX: usize = 16;
-        if depth > DEPTH_MAX {
-            return Err(ApiError::invalid_schema("references are nested too deeply"));
+    fn resolve_into<'s>(
+        &'s self,
+        references: &[Reference],
+        texts: &mut Vec<&'s str>,
+        seen: &mut HashSet<i32>,
+        depth: usize,
+    ) -> Result<(), ApiError> {
+        if depth > REFERENCE_DEPTH_MAX {
+            return Err(ApiError::invalid_schema(format!("more than {REFERENCE_DEPTH_MAX} references in a row")));
         }
         for reference in references {
-            let missing = |_| {
-                let Reference { name, subject, version } = reference;
-                ApiError::invalid_schema(format!("reference {name} to version {version} of {subject} leads nowhere"))
-            };
             let name = VersionName::Number(reference.version);
-            let (_, version) = self.version(&reference.subject, name, true).map_err(missing)?;
-            let stored = self.schema(version.id).map_err(missing)?;
-            self.resolve_into(&stored.references, texts, depth + 1)?;
-            if !texts.contains(&stored.text) {
-                texts.push(stored.text.clone());
+            let found = self.version(&reference.subject, name, true).map_err(|_| ApiError::dangling(reference))?;
+            let stored = self.schema(found.1.id).map_err(|_| ApiError::dangling(reference))?;
+            if !seen.insert(found.1.id) {
+                continue;
             }
+            if seen.len() > REFERENCES_MAX {
+                return Err(ApiError::invalid_schema(format!("it refers to more than {REFERENCES_MAX} schemas")));
+            }
+            self.resolve_into(&stored.references, texts, seen, depth + 1)?;
+            texts.push(&stored.text);
         }
         Ok(())
     }
 
     /// Ids of schemas that refer to this version.
-    pub(super) fn referenced_by(&self, subject: &str, version: i32) -> Vec<i32> {
-        let refers = |stored: &Stored| {
-            stored.references.iter().any(|reference| reference.subject == subject && reference.version == version)
-        };
-        let found =
-            self.schemas.iter().filter(|(id, stored)| refers(stored) && self.uses(**id, false).next().is_some());
-        found.map(|(id, _)| *id).collect()
+    pub(super) fn referenced_by(&self, subject: &str, version: i32, deleted: bool) -> Vec<i32> {
+        let all = self.referrers.get(&(subject.to_owned(), version)).into_iter().flatten();
+        all.copied().filter(|id| self.uses(*id, deleted).next().is_some()).collect()
     }
 
-    /// The level set for a subject, or globally for `None`.
-    pub(super) fn level_of(&self, subject: Option<&str>) -> Option<&str> {
-        let found = self.levels.get(&subject.map(str::to_owned)).map(String::as_str);
-        if subject.is_none() { found.or(Some(DEFAULT_LEVEL)) } else { found }
+    /// Settings of a subject, or those of all for `None`.
+    pub(super) fn config(&self, subject: Option<&str>) -> Option<&Config> {
+        self.configs.get(&subject.map(str::to_owned))
     }
 
     /// The level in force.
-    pub(super) fn level(&self, subject: &str) -> &str {
-        self.level_of(Some(subject)).or_else(|| self.level_of(None)).unwrap_or(DEFAULT_LEVEL)
+    pub(super) fn level(&self, subject: Option<&str>) -> &str {
+        let of = |subject: Option<&str>| self.config(subject)?.compatibility_level.as_deref();
+        of(subject).or_else(|| of(None)).unwrap_or(DEFAULT_LEVEL)
     }
 
+    /// Is the subject to hold normalised texts?
+    pub(super) fn normalizes(&self, subject: &str) -> bool {
+        let of = |subject: Option<&str>| self.config(subject)?.normalize;
+        of(Some(subject)).or_else(|| of(None)).unwrap_or(false)
+    }
+
+    /// The mode set for a subject, or that of all for `None`.
     pub(super) fn mode_of(&self, subject: Option<&str>) -> Option<&str> {
         let found = self.modes.get(&subject.map(str::to_owned)).map(String::as_str);
         if subject.is_none() { found.or(Some(DEFAULT_MODE)) } else { found }
     }
 
-    /// Refuses changes where the mode says so.
-    pub(super) fn check_writable(&self, subject: &str) -> Result<(), ApiError> {
-        let mode = self.mode_of(Some(subject)).or_else(|| self.mode_of(None)).unwrap_or(DEFAULT_MODE);
-        if mode == DEFAULT_MODE {
-            return Ok(());
+    /// The mode in force.
+    pub(super) fn mode(&self, subject: Option<&str>) -> &str {
+        match self.mode_of(None).unwrap_or(DEFAULT_MODE) {
+            all @ "READONLY_OVERRIDE" => all,
+            all => self.mode_of(subject).unwrap_or(all),
         }
-        Err(ApiError::not_permitted(&format!("Subject {subject} is in read-only mode")))
     }
 }
 
-fn set(map: &mut BTreeMap<Option<String>, String>, subject: Option<String>, value: Option<String>) {
+fn set<T>(map: &mut BTreeMap<Option<String>, T>, subject: Option<String>, value: Option<T>) {
     match value {
         Some(value) => map.insert(subject, value),
         None => map.remove(&subject),
     };
-}
-
-pub(super) fn check_subject(subject: &str) -> Result<(), ApiError> {
-    if subject.is_empty() || subject.len() > SUBJECT_BYTES_MAX || subject.chars().any(char::is_control) {
-        return Err(ApiError::invalid_subject());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -276,37 +363,59 @@ mod tests {
             schema: text.to_owned(),
             deleted: false,
             schema_type: None,
+            metadata: None,
+            rule_set: None,
         })
     }
 
+    fn id_of(state: &State, text: &str) -> Option<i32> {
+        state.id_of(&Identity::new(Kind::Avro, schema::canonical(Kind::Avro, text), &[], None, None))
+    }
+
+    // STR-20
     #[test]
     fn one_text_has_one_id_and_versions_are_not_used_again() {
         let mut state = State::default();
         state.apply(schema("a", 1, 1, r#"{"type":"long","doc":"x"}"#));
         state.apply(schema("b", 1, 1, r#"{ "doc": "x", "type": "long" }"#));
-        assert_eq!(state.id_of(&canonical(r#"{"doc":"x","type":"long"}"#), &[]), Some(1));
+        assert_eq!(id_of(&state, r#"{"doc":"x","type":"long"}"#), Some(1));
         assert_eq!(state.uses(1, false).count(), 2);
         state.apply(Change::DeleteSubject { subject: "a".to_owned(), version: 1 });
         assert!(state.versions("a", false).is_err());
         assert_eq!(state.versions("a", true).unwrap().len(), 1);
         state.apply(Change::Purge { subject: "a".to_owned(), version: 1 });
-        assert_eq!(state.next_version("a"), 2);
-        assert_eq!(state.next_id(), 2);
+        assert_eq!((state.next_version("a"), state.last_id()), (2, 1));
         state.apply(Change::Purge { subject: "b".to_owned(), version: 1 });
-        assert!(state.schema(1).is_err());
+        assert!(state.schema(1).is_err() && id_of(&state, r#"{"doc":"x","type":"long"}"#).is_none());
+        assert_eq!((state.text_bytes(), state.last_id()), (0, 1));
     }
 
     #[test]
-    fn levels() {
-        assert_eq!(Level::parse("backward"), Some(Level { backward: true, forward: false, transitive: false }));
-        assert_eq!(Level::parse("FULL_TRANSITIVE"), Some(Level { backward: true, forward: true, transitive: true }));
-        assert_eq!(Level::parse("NONE"), Some(Level { backward: false, forward: false, transitive: false }));
-        for wrong in ["NONE_TRANSITIVE", "SIDEWAYS", ""] {
-            assert_eq!(Level::parse(wrong), None);
-        }
+    fn settings_of_a_subject_go_before_those_of_all() {
         let mut state = State::default();
-        assert_eq!(state.level("s"), "BACKWARD");
-        state.apply(Change::Level { subject: Some("s".to_owned()), level: Some("NONE".to_owned()) });
-        assert_eq!((state.level("s"), state.level("t")), ("NONE", "BACKWARD"));
+        let level = |level: &str| Config { compatibility_level: Some(level.to_owned()), ..Config::default() };
+        assert_eq!(state.level(Some("s")), "BACKWARD");
+        state.apply(Change::Config { subject: Some("s".to_owned()), config: Some(level("NONE")) });
+        state.apply(Change::Config { subject: None, config: Some(level("FULL")) });
+        assert_eq!((state.level(Some("s")), state.level(Some("t"))), ("NONE", "FULL"));
+        state.apply(Change::Mode { subject: Some("s".to_owned()), mode: Some("IMPORT".to_owned()) });
+        assert_eq!((state.mode(Some("s")), state.mode(Some("t"))), ("IMPORT", "READWRITE"));
+        state.apply(Change::Mode { subject: None, mode: Some("READONLY_OVERRIDE".to_owned()) });
+        assert_eq!(state.mode(Some("s")), "READONLY_OVERRIDE");
+    }
+
+    // STR-20: a cleared subject of another registry
+    #[test]
+    fn clearing_takes_the_soft_deleted_versions() {
+        let mut state = State::default();
+        for (version, text) in [(1, "\"int\""), (2, "\"long\"")] {
+            state.apply(schema("a", version, version, text));
+        }
+        state.apply(Change::DeleteSubject { subject: "a".to_owned(), version: 1 });
+        state.apply(Change::ClearSubject { subject: Some("a".to_owned()) });
+        assert_eq!(state.versions("a", true).unwrap().len(), 1);
+        state.apply(Change::ClearSubject { subject: None });
+        assert_eq!(state.versions("a", true).unwrap().len(), 1);
+        assert!(state.schema(1).is_err());
     }
 }

@@ -1,19 +1,23 @@
 //! The registry's changes: decided on the state, written to `_schemas`, made durable, applied, answered. In that order.
 //!
-//! Invariant: one change at a time, so ids and versions are handed out once.
+//! Invariants: one change at a time, so ids and versions are handed out once; what was written is applied before the next
+//! change is decided, also when its client went away in between.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use commitlog::{Clock, Log};
 use kafka::protocol::records::{self, Record};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
-use super::avro::{self, Parsed};
+use super::decide::{self, Against, Submitted};
 use super::error::ApiError;
-use super::record::{Change, Reference, SchemaValue};
-use super::state::{Level, State, VersionName, check_subject};
+use super::names::VersionName;
+use super::record::{Change, Config, Reference};
+use super::schema::{self, Kind, Parsed};
+use super::state::State;
 use crate::Error;
 use crate::commit::Committer;
+use crate::limits::{REGISTRY_JUDGES_MAX, SCHEMAS_BATCH_BYTES_MAX};
 use crate::replay::replay;
 use crate::topics::SCHEMAS_TOPIC;
 
@@ -23,15 +27,12 @@ pub(crate) struct Registry {
     log: Arc<Log>,
     committer: Committer,
     clock: Arc<dyn Clock>,
+    /// What is durable.
     state: RwLock<State>,
-    writing: Mutex<()>,
-}
-
-/// A schema as a client sends it.
-#[derive(Debug, Clone)]
-pub(super) struct Submitted {
-    pub(super) text: String,
-    pub(super) references: Vec<Reference>,
+    /// What is written and not yet known to be durable; held by whoever makes a change.
+    writing: Mutex<Vec<Change>>,
+    /// Parsing and comparing takes a processor for as long as it takes.
+    judges: Arc<Semaphore>,
 }
 
 /// A version as a client sees it.
@@ -40,8 +41,11 @@ pub(super) struct Found {
     pub(super) subject: String,
     pub(super) version: i32,
     pub(super) id: i32,
+    pub(super) kind: Kind,
     pub(super) text: String,
     pub(super) references: Vec<Reference>,
+    pub(super) metadata: Option<serde_json::Value>,
+    pub(super) rule_set: Option<serde_json::Value>,
 }
 
 impl Registry {
@@ -53,7 +57,14 @@ impl Registry {
                 state.apply(change);
             }
         })?;
-        Ok(Self { log, committer, clock, state: RwLock::new(state), writing: Mutex::new(()) })
+        Ok(Self {
+            log,
+            committer,
+            clock,
+            state: RwLock::new(state),
+            writing: Mutex::default(),
+            judges: Arc::new(Semaphore::new(REGISTRY_JUDGES_MAX)),
+        })
     }
 
     /// Looks at the state.
@@ -61,17 +72,10 @@ impl Registry {
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn write(&self, changes: Vec<Change>) -> Result<(), ApiError> {
-        let encoded: Vec<_> = changes.iter().map(Change::encode).collect();
-        for (key, value) in &encoded {
-            let record = Record { key, value: value.as_deref() };
-            let stored = records::encode(&[record], self.clock.now_ms()).map_err(|error| error.to_string());
-            let stored =
-                stored.and_then(|mut batch| self.log.append(&mut batch).map_err(|error| daemon::report(&error)));
-            if let Err(error) = stored {
-                tracing::error!(error, "cannot write a change of the schema registry");
-                return Err(ApiError::store());
-            }
+    /// Waits until what was written is durable, and applies it.
+    async fn settle(&self, written: &mut Vec<Change>) -> Result<(), ApiError> {
+        if written.is_empty() {
+            return Ok(());
         }
         let durable = self.committer.commit(vec![Arc::clone(&self.log)]).durable().await;
         if let Err(error) = durable {
@@ -79,63 +83,149 @@ impl Registry {
             return Err(ApiError::store());
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        for change in changes {
+        for change in written.drain(..) {
             state.apply(change);
         }
         Ok(())
     }
 
-    fn parse(state: &State, submitted: &Submitted) -> Result<Parsed, ApiError> {
-        let references = state.resolve(&submitted.references)?;
-        avro::parse(&submitted.text, &references).map_err(ApiError::invalid_schema)
+    /// Decides on the state, writes what was decided, and returns when it is durable and applied.
+    async fn change<T>(
+        &self,
+        written: &mut Vec<Change>,
+        decide: impl FnOnce(&State) -> Result<(Vec<Change>, T), ApiError>,
+    ) -> Result<T, ApiError> {
+        self.settle(written).await?;
+        let (changes, answer) = self.read(decide)?;
+        let encoded: Vec<_> = changes.iter().map(Change::encode).collect();
+        let size = |(key, value): &(Vec<u8>, Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len) + 64;
+        if encoded.iter().any(|record| size(record) > SCHEMAS_BATCH_BYTES_MAX) {
+            return Err(ApiError::schema_too_large());
+        }
+        let (mut changes, mut rest) = (changes.into_iter(), encoded.as_slice());
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|record| {
+                bytes += size(record);
+                bytes <= SCHEMAS_BATCH_BYTES_MAX
+            });
+            let (batch, more) = rest.split_at(fits.count().max(1));
+            self.append(batch)?;
+            written.extend(changes.by_ref().take(batch.len()));
+            rest = more;
+        }
+        self.settle(written).await?;
+        Ok(answer)
+    }
+
+    /// One batch: all of it is there after a crash, or nothing.
+    fn append(&self, encoded: &[(Vec<u8>, Option<Vec<u8>>)]) -> Result<(), ApiError> {
+        let records: Vec<Record<'_>> =
+            encoded.iter().map(|(key, value)| Record { key, value: value.as_deref() }).collect();
+        let batch = records::encode(&records, self.clock.now_ms()).map_err(|error| error.to_string());
+        let stored = batch.and_then(|mut batch| self.log.append(&mut batch).map_err(|error| daemon::report(&error)));
+        stored.map(drop).map_err(|error| {
+            tracing::error!(error, "cannot write a change of the schema registry");
+            ApiError::store()
+        })
+    }
+
+    /// Runs something that takes a processor away from the threads that serve.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+        let permit = Arc::clone(&self.judges).acquire_owned().await.map_err(|_| ApiError::store())?;
+        let worked = tokio::task::spawn_blocking(move || {
+            let _until_done = permit; // also when the client has gone
+            work()
+        });
+        worked.await.map_err(|error| {
+            tracing::error!(%error, "judging a schema failed");
+            ApiError::store()
+        })
+    }
+
+    async fn parse(&self, subject: &str, submitted: &Submitted, normalize: bool) -> Result<Parsed, ApiError> {
+        let (references, normalize) = self.read(|state| {
+            let references = state.resolve(&submitted.references)?;
+            let references: Vec<String> = references.into_iter().map(str::to_owned).collect();
+            Ok::<_, ApiError>((references, normalize || state.normalizes(subject)))
+        })?;
+        let (kind, text) = (submitted.kind, submitted.text.clone());
+        let parsed = self.aside(move || {
+            let references: Vec<&str> = references.iter().map(String::as_str).collect();
+            schema::parse(kind, &text, &references)
+        });
+        let mut parsed = parsed.await?.map_err(ApiError::invalid_schema)?;
+        if normalize {
+            parsed.text.clone_from(&parsed.canonical);
+        }
+        Ok(parsed)
+    }
+
+    async fn judge(&self, subject: &str, parsed: &Parsed, against: Against) -> Result<Vec<String>, ApiError> {
+        let (level, name, older) = self.read(|state| decide::older(state, subject, against))?;
+        if older.is_empty() {
+            return Ok(Vec::new());
+        }
+        let parsed = parsed.clone();
+        self.aside(move || decide::judge(&parsed, level, &name, &older)).await
     }
 
     /// Registers a schema under a subject; returns its id. The same schema twice is one version.
-    pub(super) async fn register(&self, subject: &str, submitted: Submitted) -> Result<i32, ApiError> {
-        check_subject(subject)?;
-        let _one_at_a_time = self.writing.lock().await;
-        let decided = self.read(|state| {
-            let parsed = Self::parse(state, &submitted)?;
-            if let Some(found) = find(state, subject, &parsed, &submitted.references, false) {
-                return Ok(Err(found.id));
-            }
-            state.check_writable(subject)?;
-            let messages = check(state, subject, &parsed, None)?;
+    pub(super) async fn register(
+        &self,
+        subject: &str,
+        mut submitted: Submitted,
+        normalize: bool,
+    ) -> Result<i32, ApiError> {
+        if normalize {
+            submitted.references.sort();
+        }
+        self.read(|state| decide::may_register(state, subject, &submitted))?;
+        let parsed = self.parse(subject, &submitted, normalize).await?;
+        let mut written = self.writing.lock().await;
+        self.settle(&mut written).await?;
+        let found = self.read(|state| decide::find(state, subject, &submitted, &parsed, false));
+        if let Some((_, id)) = found
+            && submitted.id.is_none()
+            && submitted.version.is_none()
+        {
+            return Ok(id);
+        }
+        if submitted.id.is_none() {
+            let messages = self.judge(subject, &parsed, Against::Level).await?;
             if !messages.is_empty() {
-                return Err(ApiError::incompatible(&messages));
-            }
-            let known = state.id_of(&parsed.canonical, &submitted.references);
-            // one id has one text: that of whoever came first
-            let stored = known.and_then(|id| state.schema(id).ok());
-            let schema = stored.map_or(parsed.text, |stored| stored.text.clone());
-            let id = known.unwrap_or_else(|| state.next_id());
-            Ok(Ok(SchemaValue {
-                subject: subject.to_owned(),
-                version: state.next_version(subject),
-                id,
-                references: submitted.references.clone(),
-                schema,
-                deleted: false,
-                schema_type: None,
-            }))
-        })?;
-        match decided {
-            Err(id) => Ok(id),
-            Ok(value) => {
-                let id = value.id;
-                tracing::info!(subject, id, version = value.version, "schema registered");
-                self.write(vec![Change::Schema(value)]).await?;
-                Ok(id)
+                return Err(ApiError::incompatible(subject, &messages));
             }
         }
+        self.change(&mut written, |state| {
+            decide::may_register(state, subject, &submitted)?;
+            state.resolve(&submitted.references)?; // they may have gone in the meantime
+            match decide::register(state, subject, &submitted, &parsed)? {
+                Err(id) => Ok((Vec::new(), id)),
+                Ok(value) => {
+                    tracing::info!(subject, id = value.id, version = value.version, "schema registered");
+                    let id = value.id;
+                    Ok((vec![Change::Schema(value)], id))
+                }
+            }
+        })
+        .await
     }
 
     /// The version of a subject that has this schema.
-    pub(super) fn lookup(&self, subject: &str, submitted: &Submitted, deleted: bool) -> Result<Found, ApiError> {
+    pub(super) async fn lookup(
+        &self,
+        subject: &str,
+        submitted: &Submitted,
+        normalize: bool,
+        deleted: bool,
+    ) -> Result<Found, ApiError> {
+        self.read(|state| state.versions(subject, deleted))?;
+        let parsed = self.parse(subject, submitted, normalize).await?;
         self.read(|state| {
-            state.versions(subject, deleted)?;
-            let parsed = Self::parse(state, submitted)?;
-            find(state, subject, &parsed, &submitted.references, deleted).ok_or_else(ApiError::schema_not_found)
+            let found = decide::find(state, subject, submitted, &parsed, deleted);
+            let (version, id) = found.ok_or_else(ApiError::schema_not_found)?;
+            self::found(state, subject, version, id)
         })
     }
 
@@ -146,47 +236,22 @@ impl Registry {
         })
     }
 
-    /// Why a schema could not be registered; empty when it could. `name` picks the version it is held against, `None`
-    /// those that the level asks for.
-    pub(super) fn check(
+    /// Why a schema could not be registered; empty when it could.
+    pub(super) async fn check(
         &self,
         subject: &str,
         submitted: &Submitted,
-        name: Option<VersionName>,
+        normalize: bool,
+        against: Against,
     ) -> Result<Vec<String>, ApiError> {
-        self.read(|state| {
-            state.versions(subject, false)?;
-            let parsed = Self::parse(state, submitted)?;
-            check(state, subject, &parsed, name)
-        })
+        self.read(|state| decide::older(state, subject, against)).map(drop)?;
+        let parsed = self.parse(subject, submitted, normalize).await?;
+        self.judge(subject, &parsed, against).await
     }
 
     pub(super) async fn delete_subject(&self, subject: &str, permanent: bool) -> Result<Vec<i32>, ApiError> {
-        let _one_at_a_time = self.writing.lock().await;
-        let (changes, numbers) = self.read(|state| {
-            state.check_writable(subject)?;
-            let all = state.versions(subject, true)?;
-            let live: Vec<i32> =
-                all.iter().filter(|(_, version)| !version.deleted).map(|(number, _)| *number).collect();
-            if live.iter().any(|number| !state.referenced_by(subject, *number).is_empty()) {
-                return Err(ApiError::referenced());
-            }
-            if permanent {
-                if !live.is_empty() {
-                    return Err(ApiError::subject_not_soft_deleted(subject));
-                }
-                let numbers: Vec<i32> = all.iter().map(|(number, _)| *number).collect();
-                let purge = |version: &i32| Change::Purge { subject: subject.to_owned(), version: *version };
-                return Ok((numbers.iter().map(purge).collect(), numbers));
-            }
-            let Some(last) = live.last() else { return Err(ApiError::subject_not_found(subject)) };
-            let mut changes = vec![Change::DeleteSubject { subject: subject.to_owned(), version: *last }];
-            if state.level_of(Some(subject)).is_some() {
-                changes.push(Change::Level { subject: Some(subject.to_owned()), level: None });
-            }
-            Ok((changes, live))
-        })?;
-        self.write(changes).await?;
+        let mut written = self.writing.lock().await;
+        let numbers = self.change(&mut written, |state| decide::delete_subject(state, subject, permanent)).await?;
         tracing::info!(subject, permanent, "subject deleted");
         Ok(numbers)
     }
@@ -197,95 +262,34 @@ impl Registry {
         name: VersionName,
         permanent: bool,
     ) -> Result<i32, ApiError> {
-        let _one_at_a_time = self.writing.lock().await;
-        let (change, version) = self.read(|state| {
-            state.check_writable(subject)?;
-            let (version, entry) = state.version(subject, name, permanent)?;
-            if !state.referenced_by(subject, version).is_empty() {
-                return Err(ApiError::referenced());
-            }
-            if permanent {
-                if !entry.deleted {
-                    return Err(ApiError::version_not_soft_deleted(subject, version));
-                }
-                return Ok((Change::Purge { subject: subject.to_owned(), version }, version));
-            }
-            let stored = state.schema(entry.id)?;
-            let value = SchemaValue {
-                subject: subject.to_owned(),
-                version,
-                id: entry.id,
-                references: stored.references.clone(),
-                schema: stored.text.clone(),
-                deleted: true,
-                schema_type: None,
-            };
-            Ok((Change::Schema(value), version))
-        })?;
-        self.write(vec![change]).await?;
+        let mut written = self.writing.lock().await;
+        let version =
+            self.change(&mut written, |state| decide::delete_version(state, subject, name, permanent)).await?;
         tracing::info!(subject, version, permanent, "version of a subject deleted");
         Ok(version)
     }
 
-    /// Sets, or takes back, the level of a subject or of all.
-    pub(super) async fn set_level(&self, subject: Option<&str>, level: Option<&str>) -> Result<(), ApiError> {
-        let level = level.map(str::to_ascii_uppercase);
-        if level.as_deref().is_some_and(|level| Level::parse(level).is_none()) {
-            return Err(ApiError::invalid_level());
-        }
-        subject.map(check_subject).transpose()?;
-        let _one_at_a_time = self.writing.lock().await;
-        self.write(vec![Change::Level { subject: subject.map(str::to_owned), level }]).await
+    /// Changes the settings of a subject or of all, or takes them back.
+    pub(super) async fn set_config(&self, subject: Option<&str>, config: Option<Config>) -> Result<(), ApiError> {
+        let mut written = self.writing.lock().await;
+        self.change(&mut written, |state| Ok((decide::set_config(state, subject, config)?, ()))).await
     }
 
-    pub(super) async fn set_mode(&self, subject: Option<&str>, mode: Option<&str>) -> Result<(), ApiError> {
-        let mode = mode.map(str::to_ascii_uppercase);
-        if mode.as_deref().is_some_and(|mode| !matches!(mode, "READWRITE" | "READONLY")) {
-            return Err(ApiError::invalid_mode());
-        }
-        subject.map(check_subject).transpose()?;
-        let _one_at_a_time = self.writing.lock().await;
-        self.write(vec![Change::Mode { subject: subject.map(str::to_owned), mode }]).await
+    pub(super) async fn set_mode(
+        &self,
+        subject: Option<&str>,
+        mode: Option<&str>,
+        force: bool,
+    ) -> Result<(), ApiError> {
+        let mut written = self.writing.lock().await;
+        self.change(&mut written, |state| Ok((decide::set_mode(state, subject, mode, force)?, ()))).await
     }
 }
 
-fn found(state: &State, subject: &str, version: i32, id: i32) -> Result<Found, ApiError> {
-    let stored = state.schema(id)?;
-    let (text, references) = (stored.text.clone(), stored.references.clone());
-    Ok(Found { subject: subject.to_owned(), version, id, text, references })
-}
-
-/// The newest version of a subject with this schema.
-fn find(state: &State, subject: &str, parsed: &Parsed, references: &[Reference], deleted: bool) -> Option<Found> {
-    let id = state.id_of(&parsed.canonical, references)?;
-    let versions = state.versions(subject, deleted).ok()?;
-    let (version, _) = versions.into_iter().rev().find(|(_, version)| version.id == id)?;
-    found(state, subject, version, id).ok()
-}
-
-/// Holds a schema against older versions: the one named, or those that the subject's level asks for.
-fn check(state: &State, subject: &str, new: &Parsed, name: Option<VersionName>) -> Result<Vec<String>, ApiError> {
-    let level = Level::parse(state.level(subject)).ok_or_else(ApiError::invalid_level)?;
-    let mut versions = match name {
-        Some(name) => vec![state.version(subject, name, false)?],
-        None => state.versions(subject, false).unwrap_or_default(),
-    };
-    if name.is_none() && !level.transitive {
-        versions = versions.pop().into_iter().collect();
-    }
-    let mut messages = Vec::new();
-    for (number, version) in versions {
-        let stored = state.schema(version.id)?;
-        let old = avro::parse(&stored.text, &state.resolve(&stored.references)?).map_err(ApiError::invalid_schema)?;
-        let mut say = |direction: &str, reasons: Vec<String>| {
-            messages.extend(reasons.into_iter().map(|reason| format!("version {number}, {direction}: {reason}")));
-        };
-        if level.backward {
-            say("read by the new schema", avro::can_read(&old, new));
-        }
-        if level.forward {
-            say("reading the new schema", avro::can_read(new, &old));
-        }
-    }
-    Ok(messages)
+/// A version with its schema.
+pub(super) fn found(state: &State, subject: &str, version: i32, id: i32) -> Result<Found, ApiError> {
+    let stored = state.schema(id)?.clone();
+    let (kind, text, references) = (stored.kind, stored.text, stored.references);
+    let (metadata, rule_set) = (stored.metadata, stored.rule_set);
+    Ok(Found { subject: subject.to_owned(), version, id, kind, text, references, metadata, rule_set })
 }

@@ -77,7 +77,7 @@ async fn schemas_are_registered_read_and_kept_over_a_restart() {
     }
     let registry = Registry::of(&broker);
     assert_eq!(registry.post("/subjects/n-value/versions", r#""string""#).await, (200, json!({ "id": 3 })));
-    assert_eq!(registry.get("/schemas/types").await, (200, json!(["AVRO"])));
+    assert_eq!(registry.get("/schemas/types").await, (200, json!(["JSON", "PROTOBUF", "AVRO"])));
 }
 
 #[tokio::test(flavor = "multi_thread")]
