@@ -1,7 +1,11 @@
 //! Schema ids: registered with a Confluent-compatible registry, cached on disk for starts without one (REC-07).
+//!
+//! An id says nothing by itself, registries are wiped and filled anew (F29): an id counts only together with the text
+//! that it stands for. The processes of a gateway share one cache file; what is in it is merged, not replaced.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +16,8 @@ use crate::{Schema, Topic};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A registry's answer longer than this is refused.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// Ids remembered with their texts; further ones are asked for each time.
+const TEXTS_MAX: usize = 1_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -23,6 +29,17 @@ pub enum Error {
     Answer { url: String, what: String },
     #[error("schema {id} is not one of this gateway's contracts")]
     Foreign { id: i32 },
+}
+
+impl Error {
+    /// May the same question get another answer later, without anybody's doing?
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Request { .. } | Self::Answer { .. } => true,
+            Self::Refused { status, .. } => *status >= 500 || matches!(status, 408 | 429),
+            Self::Foreign { .. } => false,
+        }
+    }
 }
 
 /// Client and cache in one.
@@ -40,6 +57,37 @@ struct Known {
     subjects: BTreeMap<String, i32>,
     /// Id -> text, as the registry gave it.
     texts: BTreeMap<i32, String>,
+}
+
+impl Known {
+    /// From the cache file; a file that is torn or absent knows nothing.
+    fn load(file: &Path) -> Self {
+        std::fs::read(file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// The id of a contract under a subject, when the id still stands for this text.
+    fn id_of(&self, subject: &str, schema: Schema) -> Option<i32> {
+        let id = *self.subjects.get(subject)?;
+        self.texts.get(&id).filter(|text| same_json(text, schema.text())).map(|_| id)
+    }
+
+    /// The registry gave `id` to a contract. When the id stood for something else, the registry is not the one of before,
+    /// and nothing that is known of it holds; true then.
+    fn register(&mut self, subject: &str, id: i32, schema: Schema) -> bool {
+        let renumbered = self.texts.get(&id).is_some_and(|text| !same_json(text, schema.text()));
+        if renumbered {
+            *self = Self::default();
+        }
+        self.subjects.insert(subject.to_owned(), id);
+        self.texts.insert(id, schema.text().to_owned());
+        renumbered
+    }
+
+    fn learn(&mut self, id: i32, text: &str) {
+        if self.texts.len() < TEXTS_MAX {
+            self.texts.insert(id, text.to_owned());
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -62,11 +110,7 @@ impl Schemas {
     /// `url` like `http://127.0.0.1:8081`; the cache file lives in `cache_dir` when there is one.
     pub fn new(url: &str, cache_dir: Option<PathBuf>) -> Self {
         let cache_file = cache_dir.map(|dir| dir.join("schemas.json"));
-        let known = cache_file
-            .as_ref()
-            .and_then(|file| std::fs::read(file).ok())
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
+        let known = cache_file.as_deref().map(Known::load).unwrap_or_default();
         let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().unwrap_or_default();
         Self { url: url.trim_end_matches('/').to_owned(), cache_file, client, known: Mutex::new(known) }
     }
@@ -77,19 +121,20 @@ impl Schemas {
 
     /// The id under which records of `topic` are written: registered when need be, cached from then on.
     ///
-    /// The registry is asked first, so that a wiped one is filled again; when it does not answer, the cache does.
+    /// The registry is asked first, so that a wiped one is filled again; when it does not answer, the cache does. An id of
+    /// an older contract is no answer: records would be read as what they are not.
     pub async fn id_for(&self, topic: Topic) -> Result<i32, Error> {
         let subject = topic.subject();
         match self.register(&subject, topic.schema()).await {
             Ok(id) => {
-                self.remember(|known| {
-                    known.subjects.insert(subject, id);
-                    known.texts.insert(id, topic.schema().text().to_owned());
-                });
+                let renumbered = self.remember(|known| known.register(&subject, id, topic.schema()));
+                if renumbered {
+                    tracing::warn!(subject, id, "the schema registry gives ids anew, its cache is forgotten");
+                }
                 Ok(id)
             }
             Err(error) => {
-                let cached = self.lock().subjects.get(&subject).copied();
+                let cached = self.lock().id_of(&subject, topic.schema());
                 cached.ok_or(error).inspect(|id| {
                     tracing::warn!(subject, id, "schema registry does not answer, using the cached schema id");
                 })
@@ -113,9 +158,7 @@ impl Schemas {
         }
         let url = format!("{}/schemas/ids/{id}", self.url);
         let answer: SchemaAnswer = self.ask(self.client.get(url), &format!("schema {id}")).await?;
-        self.remember(|known| {
-            known.texts.insert(id, answer.schema.clone());
-        });
+        self.remember(|known| known.learn(id, &answer.schema));
         Ok(answer.schema)
     }
 
@@ -159,30 +202,82 @@ impl Schemas {
         serde_json::from_slice(&body).map_err(|_| Error::Answer { url: self.url.clone(), what: what.to_owned() })
     }
 
-    /// Changes the cache and writes it by rename; a cache that cannot be written is only a warning.
-    fn remember(&self, change: impl FnOnce(&mut Known)) {
-        let changed = {
-            let mut known = self.lock();
-            let before = known.clone();
-            change(&mut known);
-            (*known != before).then(|| known.clone())
-        };
-        let (Some(known), Some(file)) = (changed, &self.cache_file) else { return };
-        let temporary = file.with_extension(format!("{}.new", std::process::id()));
-        let written = serde_json::to_vec_pretty(&known).map_err(std::io::Error::other).and_then(|bytes| {
-            if let Some(dir) = file.parent() {
-                std::fs::create_dir_all(dir)?;
+    /// Changes the cache, here and on disk; a cache that cannot be written is only a warning.
+    ///
+    /// The file is read again first: other processes add to it.
+    fn remember<T>(&self, change: impl Fn(&mut Known) -> T) -> T {
+        let changed = change(&mut self.lock());
+        if let Some(file) = &self.cache_file {
+            let before = Known::load(file);
+            let mut after = before.clone();
+            change(&mut after);
+            if after != before
+                && let Err(error) = replace(file, &after)
+            {
+                tracing::warn!(error = %error, file = %file.display(), "the schema cache cannot be written");
             }
-            std::fs::write(&temporary, bytes)?;
-            std::fs::rename(&temporary, file)
-        });
-        if let Err(error) = written {
-            tracing::warn!(error = %error, file = %file.display(), "the schema cache cannot be written");
         }
+        changed
     }
+}
+
+/// Writes the cache beside its place and renames it when it is on disk: after a power cut it is the old or the new one.
+fn replace(file: &Path, known: &Known) -> std::io::Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir)?;
+    let temporary = file.with_extension(format!("{}.new", std::process::id()));
+    let mut writing = std::fs::File::create(&temporary)?;
+    writing.write_all(&serde_json::to_vec_pretty(known)?)?;
+    writing.sync_all()?;
+    std::fs::rename(&temporary, file)?;
+    std::fs::File::open(dir)?.sync_all()
 }
 
 fn same_json(a: &str, b: &str) -> bool {
     let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
     matches!((parse(a), parse(b)), (Some(a), Some(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // REC-07, F29: an id is worth as much as the text behind it
+    #[test]
+    fn an_id_counts_only_with_its_text() {
+        let (topic, mut known) = (Topic::TelemetryRaw, Known::default());
+        assert!(!known.register(&topic.subject(), 3, topic.schema()));
+        assert_eq!(known.id_of(&topic.subject(), topic.schema()), Some(3));
+        assert_eq!(known.id_of(&topic.subject(), Topic::EventsRaw.schema()), None, "the contract changed since");
+        assert!(!known.register(&topic.subject(), 3, topic.schema()), "as before");
+        known.register(&Topic::Audit.subject(), 4, Topic::Audit.schema());
+        assert!(known.register(&Topic::EventsRaw.subject(), 3, Topic::EventsRaw.schema()), "given to another contract");
+        assert_eq!(known.id_of(&topic.subject(), topic.schema()), None);
+        assert_eq!(known.texts.len(), 1, "nothing of before is left");
+    }
+
+    // F27
+    #[test]
+    fn a_torn_cache_knows_nothing() {
+        let dir = std::env::temp_dir().join(format!("sf-schemas-{}", std::process::id()));
+        let file = dir.join("schemas.json");
+        let mut known = Known::default();
+        known.register("s", 1, Topic::Audit.schema());
+        replace(&file, &known).unwrap();
+        assert_eq!(Known::load(&file), known);
+        let bytes = std::fs::read(&file).unwrap();
+        for torn in [&bytes[..bytes.len() / 2], vec![0; bytes.len()].as_slice(), b"".as_slice()] {
+            std::fs::write(&file, torn).unwrap();
+            assert_eq!(Known::load(&file), Known::default());
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn only_what_may_pass_is_waited_for() {
+        let refused =
+            |status| Error::Refused { url: String::new(), what: String::new(), status, answer: String::new() };
+        assert!(refused(500).may_pass() && refused(503).may_pass() && refused(429).may_pass());
+        assert!(!refused(404).may_pass() && !refused(409).may_pass() && !Error::Foreign { id: 1 }.may_pass());
+    }
 }

@@ -195,8 +195,8 @@ pub(super) fn judge(new: &Parsed, level: Level, level_name: &str, older: &[Older
         let references: Vec<&str> = old.references.iter().map(String::as_str).collect();
         let found: Vec<String> = match schema::parse(old.kind, &old.text, &references) {
             Ok(parsed) => {
-                let backward = level.backward.then(|| schema::differences(&parsed, new)).unwrap_or_default();
-                let forward = level.forward.then(|| schema::differences(new, &parsed)).unwrap_or_default();
+                let backward = if level.backward { schema::differences(&parsed, new) } else { Vec::new() };
+                let forward = if level.forward { schema::differences(new, &parsed) } else { Vec::new() };
                 let backward = backward.iter().map(|difference| difference.describe("new", "old"));
                 backward.chain(forward.iter().map(|difference| difference.describe("old", "new"))).collect()
             }

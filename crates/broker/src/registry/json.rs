@@ -50,7 +50,7 @@ pub(super) fn write_sorted(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::Object(object) => {
-            write_object(object.iter().map(|(key, value)| (key.as_str(), value)), out, write_sorted)
+            write_object(object.iter().map(|(key, value)| (key.as_str(), value)), out, write_sorted);
         }
         scalar => out.push_str(&scalar.to_string()),
     }

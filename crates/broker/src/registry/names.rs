@@ -78,6 +78,22 @@ pub(super) fn subject(given: String) -> Result<String, ApiError> {
     Ok(name)
 }
 
+/// Where settings of a subject's context are kept: under the context itself. The default context has none of its own.
+pub(super) fn context_subject(subject: &str) -> Option<&str> {
+    match context(subject) {
+        "." => None,
+        context => subject.get(..context.len() + 2),
+    }
+}
+
+/// A subject that is named inside of another one's schema stands in the same context, unless it says which.
+pub(super) fn beside(parent: &str, given: String) -> Result<String, ApiError> {
+    match context_subject(parent) {
+        Some(context) if !given.starts_with(":.") => subject(format!("{context}{given}")),
+        _ => subject(given),
+    }
+}
+
 /// The context of a subject: `.` unless the name begins with `:.context:`.
 pub(super) fn context(subject: &str) -> &str {
     let named = subject.strip_prefix(':').and_then(|rest| rest.split_once(':'));
@@ -106,6 +122,10 @@ mod tests {
         assert_eq!(subject(":.:a".to_owned()).unwrap(), "a");
         assert_eq!(subject(":.site:a".to_owned()).unwrap(), ":.site:a");
         assert_eq!((context("a"), context(":.site:a"), context(":a:b")), (".", ".site", "."));
+        assert_eq!((context_subject("a"), context_subject(":.site:a")), (None, Some(":.site:")));
+        assert_eq!(beside(":.site:a", "b".to_owned()).unwrap(), ":.site:b");
+        assert_eq!(beside(":.site:a", ":.:b".to_owned()).unwrap(), "b");
+        assert_eq!(beside("a", "b".to_owned()).unwrap(), "b");
         for wrong in [String::new(), ":.:".to_owned(), "a\nb".to_owned(), "x".repeat(SUBJECT_BYTES_MAX + 1)] {
             assert!(subject(wrong).is_err());
         }

@@ -131,9 +131,7 @@ impl Change {
         match self {
             Self::Schema(schema) => (schema_key(&schema.subject, schema.version), Some(bytes(schema))),
             Self::Purge { subject, version } => (schema_key(subject, *version), None),
-            Self::Config { subject, config } => {
-                (subject_key("CONFIG", subject.as_deref()), config.as_ref().map(|config| bytes(config)))
-            }
+            Self::Config { subject, config } => (subject_key("CONFIG", subject.as_deref()), config.as_ref().map(bytes)),
             Self::Mode { subject, mode } => {
                 let value = mode.as_ref().map(|mode| bytes(&json!({ "mode": mode })));
                 (subject_key("MODE", subject.as_deref()), value)

@@ -1,12 +1,14 @@
 //! A schema of any kind: its texts, and how it differs from another.
 //!
-//! Avro is judged in full. JSON Schema and Protobuf are stored, served and looked up; whether one may follow the other
-//! is not judged, only a change of the kind of schema is a difference.
+//! All kinds are judged by what their readers do: `avro/` resolves, `protobuf/` follows the wire, `jsonschema.rs` proves
+//! what it can and takes the rest for different.
 
 use serde_json::{Value, json};
 
 use super::avro::{self, Avro};
-use super::{json, protobuf};
+use super::json;
+use super::jsonschema::{self, JsonSchema};
+use super::protobuf::{self, Protobuf};
 
 /// The language of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +46,15 @@ pub(super) struct Parsed {
     pub(super) text: String,
     /// Equal for texts that mean the same schema.
     pub(super) canonical: String,
-    avro: Option<Avro>,
+    model: Model,
+}
+
+/// What two schemas are compared by.
+#[derive(Debug, Clone)]
+enum Model {
+    Avro(Avro),
+    Json(JsonSchema),
+    Protobuf(Protobuf),
 }
 
 /// Parses a schema together with the texts of the schemas it refers to, innermost first.
@@ -54,19 +64,18 @@ pub(super) fn parse(kind: Kind, text: &str, references: &[&str]) -> Result<Parse
             let value = json::parse(text)?;
             let avro = avro::parse(&value, references)?;
             let canonical = avro::canonical(&value);
-            Ok(Parsed { kind, text: json::compact(text), canonical, avro: Some(avro) })
+            Ok(Parsed { kind, text: json::compact(text), canonical, model: Model::Avro(avro) })
         }
-        Kind::Json => match json::parse(text)? {
-            value @ (Value::Object(_) | Value::Bool(_)) => {
-                let mut canonical = String::new();
-                json::write_sorted(&value, &mut canonical);
-                Ok(Parsed { kind, text: json::compact(text), canonical, avro: None })
-            }
-            _ => Err("a JSON Schema is an object or a boolean".to_owned()),
-        },
+        Kind::Json => {
+            let model = Model::Json(jsonschema::parse(text, references)?);
+            let mut canonical = String::new();
+            json::write_sorted(&json::parse(text)?, &mut canonical);
+            Ok(Parsed { kind, text: json::compact(text), canonical, model })
+        }
         Kind::Protobuf => {
+            let model = Model::Protobuf(protobuf::parse(text, references)?);
             let canonical = protobuf::canonical(text)?;
-            Ok(Parsed { kind, text: text.to_owned(), canonical, avro: None })
+            Ok(Parsed { kind, text: text.to_owned(), canonical, model })
         }
     }
 }
@@ -119,6 +128,39 @@ impl Difference {
             "LOGICAL_TYPE_CHANGED" => format!(
                 "The logical type at path '{place}' in the {reader} schema does not match with the {writer} schema"
             ),
+            "FIELD_KIND_CHANGED"
+            | "FIELD_SCALAR_KIND_CHANGED"
+            | "FIELD_NAMED_TYPE_CHANGED"
+            | "FIELD_NUMERIC_LABEL_CHANGED" => {
+                format!(
+                    "The field at path '{place}' in the {reader} schema is of another kind than in the {writer} schema"
+                )
+            }
+            "MESSAGE_REMOVED" | "REQUIRED_FIELD_REMOVED" | "ONEOF_FIELD_REMOVED" => {
+                format!("The {reader} schema has no '{info}' (path '{place}'), and the {writer} schema has it")
+            }
+            "MULTIPLE_FIELDS_MOVED_TO_ONEOF" => {
+                format!("Several fields at path '{place}' have moved into the oneof '{info}' in the {reader} schema")
+            }
+            "REQUIRED_FIELD_ADDED" | "REQUIRED_ATTRIBUTE_ADDED" => {
+                format!("The {reader} schema requires '{info}' at path '{place}', and the {writer} schema does not")
+            }
+            "PROPERTY_ADDED_TO_OPEN_CONTENT_MODEL" => format!(
+                "The {reader} schema describes the property '{info}' at path '{place}', which the {writer} schema allows \
+                 with any value"
+            ),
+            "PROPERTY_REMOVED_FROM_CLOSED_CONTENT_MODEL" => format!(
+                "The {reader} schema does not allow the property '{info}' at path '{place}', and the {writer} schema does"
+            ),
+            "TYPE_NARROWED"
+            | "CONSTRAINT_NARROWED"
+            | "ADDITIONAL_PROPERTIES_NARROWED"
+            | "COMBINED_TYPE_SUBSCHEMAS_CHANGED" => {
+                format!("The {reader} schema allows less than the {writer} schema at path '{place}'")
+            }
+            "NOT_JUDGED" => {
+                format!("Whether the {reader} schema allows all of the {writer} schema cannot be told (path '{place}')")
+            }
             "SCHEMA_TYPE_CHANGED" => format!("The {reader} schema is of another type than the {writer} schema"),
             _ => format!("The {reader} schema cannot be held against the {writer} schema (path '{place}')"),
         };
@@ -128,13 +170,14 @@ impl Difference {
 
 /// What of the writer's values the reader cannot read.
 pub(super) fn differences(writer: &Parsed, reader: &Parsed) -> Vec<Difference> {
-    match (&writer.avro, &reader.avro) {
-        (Some(writer), Some(reader)) => avro::differences(writer, reader),
-        _ if writer.kind != reader.kind => {
+    match (&writer.model, &reader.model) {
+        (Model::Avro(writer), Model::Avro(reader)) => avro::differences(writer, reader),
+        (Model::Json(writer), Model::Json(reader)) => jsonschema::differences(writer, reader),
+        (Model::Protobuf(writer), Model::Protobuf(reader)) => protobuf::differences(writer, reader),
+        _ => {
             let info = format!("{} and {}", writer.kind.name(), reader.kind.name());
             vec![Difference { kind: "SCHEMA_TYPE_CHANGED", place: "/".to_owned(), info }]
         }
-        _ => Vec::new(),
     }
 }
 

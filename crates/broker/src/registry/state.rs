@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use super::json;
-use super::names::VersionName;
+use super::names::{self, VersionName};
 use super::record::{Change, Config, Given, Reference, SchemaValue};
 use super::schema::{self, Kind};
 use crate::limits::{REFERENCE_DEPTH_MAX, REFERENCES_MAX};
@@ -318,14 +318,13 @@ impl State {
 
     /// The level in force.
     pub(super) fn level(&self, subject: Option<&str>) -> &str {
-        let of = |subject: Option<&str>| self.config(subject)?.compatibility_level.as_deref();
-        of(subject).or_else(|| of(None)).unwrap_or(DEFAULT_LEVEL)
+        let of = |scope: Option<&str>| self.config(scope)?.compatibility_level.as_deref();
+        scopes(subject).find_map(of).unwrap_or(DEFAULT_LEVEL)
     }
 
     /// Is the subject to hold normalised texts?
-    pub(super) fn normalizes(&self, subject: &str) -> bool {
-        let of = |subject: Option<&str>| self.config(subject)?.normalize;
-        of(Some(subject)).or_else(|| of(None)).unwrap_or(false)
+    pub(super) fn normalizes(&self, subject: Option<&str>) -> Option<bool> {
+        scopes(subject).find_map(|scope| self.config(scope)?.normalize)
     }
 
     /// The mode set for a subject, or that of all for `None`.
@@ -338,9 +337,15 @@ impl State {
     pub(super) fn mode(&self, subject: Option<&str>) -> &str {
         match self.mode_of(None).unwrap_or(DEFAULT_MODE) {
             all @ "READONLY_OVERRIDE" => all,
-            all => self.mode_of(subject).unwrap_or(all),
+            all => scopes(subject).find_map(|scope| self.mode_of(scope)).unwrap_or(all),
         }
     }
+}
+
+/// Whose settings count for a subject, the nearest first: its own, its context's, those of all.
+fn scopes(subject: Option<&str>) -> impl Iterator<Item = Option<&str>> {
+    let context = subject.and_then(names::context_subject);
+    subject.map(Some).into_iter().chain(context.map(Some)).chain([None])
 }
 
 fn set<T>(map: &mut BTreeMap<Option<String>, T>, subject: Option<String>, value: Option<T>) {
@@ -398,6 +403,8 @@ mod tests {
         state.apply(Change::Config { subject: Some("s".to_owned()), config: Some(level("NONE")) });
         state.apply(Change::Config { subject: None, config: Some(level("FULL")) });
         assert_eq!((state.level(Some("s")), state.level(Some("t"))), ("NONE", "FULL"));
+        state.apply(Change::Config { subject: Some(":.site:".to_owned()), config: Some(level("FORWARD")) });
+        assert_eq!((state.level(Some(":.site:s")), state.level(Some(":.other:s"))), ("FORWARD", "FULL"));
         state.apply(Change::Mode { subject: Some("s".to_owned()), mode: Some("IMPORT".to_owned()) });
         assert_eq!((state.mode(Some("s")), state.mode(Some("t"))), ("IMPORT", "READWRITE"));
         state.apply(Change::Mode { subject: None, mode: Some("READONLY_OVERRIDE".to_owned()) });

@@ -147,7 +147,7 @@ impl Registry {
         let (references, normalize) = self.read(|state| {
             let references = state.resolve(&submitted.references)?;
             let references: Vec<String> = references.into_iter().map(str::to_owned).collect();
-            Ok::<_, ApiError>((references, normalize || state.normalizes(subject)))
+            Ok::<_, ApiError>((references, normalize || state.normalizes(Some(subject)).unwrap_or(false)))
         })?;
         let (kind, text) = (submitted.kind, submitted.text.clone());
         let parsed = self.aside(move || {
@@ -180,7 +180,6 @@ impl Registry {
         if normalize {
             submitted.references.sort();
         }
-        self.read(|state| decide::may_register(state, subject, &submitted))?;
         let parsed = self.parse(subject, &submitted, normalize).await?;
         let mut written = self.writing.lock().await;
         self.settle(&mut written).await?;
@@ -189,8 +188,9 @@ impl Registry {
             && submitted.id.is_none()
             && submitted.version.is_none()
         {
-            return Ok(id);
+            return Ok(id); // in whatever mode: nothing changes
         }
+        self.read(|state| decide::may_register(state, subject, &submitted))?;
         if submitted.id.is_none() {
             let messages = self.judge(subject, &parsed, Against::Level).await?;
             if !messages.is_empty() {

@@ -10,6 +10,7 @@ mod frames;
 mod groups;
 mod produce;
 mod registry;
+mod registry_clients;
 mod restart;
 mod stopping;
 mod support;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use stream::{Schema, Topic, schemas};
+use stream::{Schema, Topic};
 use tokio::time::Instant;
 
 use super::{Error, ModuleContext};
@@ -42,7 +42,7 @@ impl<'c> SchemaIds<'c> {
         let found = loop {
             match self.ctx.runtime.block_on(self.ctx.schemas.by_id(id)) {
                 Ok(found) => break Some(found),
-                Err(schemas::Error::Request { .. }) if began.elapsed() < HOLD_MAX => {
+                Err(error) if error.may_pass() && began.elapsed() < HOLD_MAX => {
                     if self.ctx.stop.is_cancelled() {
                         return Err(Error::Stopped);
                     }

@@ -155,8 +155,8 @@ impl<'s> Walk<'s> {
     fn compare_fields(&mut self, written: &'s [Field], read: &'s [Field], place: &str) {
         let names: HashMap<&str, &Field> = written.iter().map(|field| (field.name.as_str(), field)).collect();
         for (index, field) in read.iter().enumerate() {
-            let wanted = std::iter::once(&field.name).chain(&field.aliases);
-            match wanted.filter_map(|name| names.get(name.as_str())).next() {
+            let mut wanted = std::iter::once(&field.name).chain(&field.aliases);
+            match wanted.find_map(|name| names.get(name.as_str())) {
                 Some(found) => self.compare(found.of, field.of, &format!("{place}/fields/{index}/type")),
                 None if field.default.is_some() => {}
                 None => {

@@ -38,7 +38,7 @@ async fn check(
     body: SchemaBody,
 ) -> Answer {
     let (normalize, verbose) = (parameters.on("normalize"), parameters.on("verbose"));
-    let checked = match body.submitted() {
+    let checked = match body.submitted(subject) {
         Ok(submitted) => registry.check(subject, &submitted, normalize, against).await,
         Err(error) => Err(error),
     };

@@ -1,7 +1,5 @@
 //! Reading requests: every fault of a client is an answer in the registry's form.
 
-use std::collections::HashMap;
-
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
@@ -57,14 +55,14 @@ impl<S: Send + Sync> FromRequestParts<S> for SchemaId {
     }
 }
 
-/// The query.
-pub(super) struct Parameters(HashMap<String, String>);
+/// The query. Of a name that is there twice, the first counts.
+pub(super) struct Parameters(Vec<(String, String)>);
 
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let query = Query::<HashMap<String, String>>::from_request_parts(parts, state).await;
+        let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
         query.map(|Query(parameters)| Self(parameters)).map_err(ApiError::request)
     }
 }
@@ -72,18 +70,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 impl Parameters {
     /// A switch, off when absent.
     pub(super) fn on(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.text(name).eq_ignore_ascii_case("true")
     }
 
-    pub(super) fn text(&self, name: &str) -> &str {
-        self.0.get(name).map(String::as_str).unwrap_or_default()
+    pub(super) fn text<'p>(&'p self, name: &'p str) -> &'p str {
+        self.all(name).next().unwrap_or_default()
+    }
+
+    pub(super) fn all<'p>(&'p self, name: &'p str) -> impl Iterator<Item = &'p str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The part of a list that the client asks for: `offset`, and `limit`, which is everything when absent or negative.
     pub(super) fn page<T>(&self, items: impl Iterator<Item = T>) -> Result<Vec<T>, ApiError> {
-        let number = |name: &str| match self.0.get(name) {
-            None => Ok(None),
-            Some(text) => match text.parse::<i64>() {
+        let number = |name: &str| match self.text(name) {
+            "" => Ok(None),
+            text => match text.parse::<i64>() {
                 Ok(number) => Ok(usize::try_from(number).ok()),
                 Err(_) => Err(ApiError::request(format!("{name} is not a number"))),
             },
@@ -145,7 +147,8 @@ pub(super) struct SchemaBody {
 }
 
 impl SchemaBody {
-    pub(super) fn submitted(self) -> Result<Submitted, ApiError> {
+    /// `subject` is where it is to be registered, looked up or checked.
+    pub(super) fn submitted(self, subject: &str) -> Result<Submitted, ApiError> {
         let kind = Kind::parse(self.schema_type.as_deref()).ok_or_else(|| {
             let name: String = self.schema_type.unwrap_or_default().chars().take(80).collect();
             ApiError::invalid_schema(format!("there is no schema type {name}"))
@@ -153,7 +156,7 @@ impl SchemaBody {
         let text = self.schema.filter(|text| !text.trim().is_empty());
         let text = text.ok_or_else(|| ApiError::invalid_schema("Empty schema"))?;
         let references = self.references.unwrap_or_default().into_iter().map(|reference| {
-            let subject = names::subject(reference.subject)?;
+            let subject = names::beside(subject, reference.subject)?;
             Ok(Reference { subject, ..reference })
         });
         Ok(Submitted {

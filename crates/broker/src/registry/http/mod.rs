@@ -1,9 +1,10 @@
 //! The registry's REST interface (STR-20).
 //!
-//! `extract.rs` reads requests, `subjects.rs`, `schemas.rs`, `settings.rs` and `compatibility.rs` answer them. What is
+//! `extract.rs` reads requests, `contexts.rs` those within a context, `subjects.rs`, `schemas.rs`, `settings.rs` and `compatibility.rs` answer them. What is
 //! common to all is here: routes, content types, how many at once and for how long.
 
 mod compatibility;
+mod contexts;
 mod extract;
 mod schemas;
 mod settings;
@@ -41,7 +42,9 @@ pub(crate) async fn serve(registry: Arc<Registry>, listener: TcpListener, stop: 
         metrics.registry_requests.inc();
         bound(Arc::clone(&turns), request, next)
     });
-    let server = axum::serve(listener, routes(registry).layer(bounded));
+    // around the routes, since a context in the path changes which one is taken
+    let all = Router::new().fallback_service(routes(registry)).layer(from_fn(contexts::in_context)).layer(bounded);
+    let server = axum::serve(listener, all);
     tokio::select! { // cancel-safe: nothing is lost that was answered
         ended = IntoFuture::into_future(server) => if let Err(error) = ended {
             tracing::error!(%error, "the schema registry ended");
@@ -57,6 +60,7 @@ fn routes(registry: Arc<Registry>) -> Router {
         .route("/subjects", get(subjects::list))
         .route("/subjects/{subject}", post(subjects::lookup).delete(subjects::delete))
         .route("/subjects/{subject}/versions", get(subjects::versions).post(subjects::register))
+        .route("/subjects/{subject}/metadata", get(subjects::with_metadata))
         .route("/subjects/{subject}/versions/{version}", get(subjects::version).delete(subjects::delete_version))
         .route("/subjects/{subject}/versions/{version}/schema", get(subjects::version_text))
         .route("/subjects/{subject}/versions/{version}/referencedby", get(subjects::referenced_by))

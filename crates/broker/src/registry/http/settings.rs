@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::extract::{Body, Parameters, Subject};
 use super::{Answer, ok};
@@ -15,9 +15,14 @@ use crate::registry::store::Registry;
 type Shared = State<Arc<Registry>>;
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ConfigBody {
     compatibility: Option<String>,
+    /// What the setting is called in answers; some clients send it back.
+    compatibility_level: Option<String>,
     normalize: Option<bool>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -33,8 +38,7 @@ fn describe(registry: &Registry, subject: Option<&str>, to_global: bool) -> Opti
             return None;
         }
         let mut body = json!({ "compatibilityLevel": state.level(subject) });
-        let of_all = || state.config(None)?.normalize;
-        let normalize = own.and_then(|own| own.normalize).or_else(|| if to_global { of_all() } else { None });
+        let normalize = if to_global { state.normalizes(subject) } else { own.and_then(|own| own.normalize) };
         if let Some(normalize) = normalize {
             body["normalize"] = json!(normalize);
         }
@@ -64,7 +68,15 @@ pub(super) async fn set_config(
 }
 
 async fn put_config(registry: &Registry, subject: Option<&str>, given: ConfigBody) -> Answer {
-    let ConfigBody { compatibility, normalize } = given;
+    let ConfigBody { compatibility, compatibility_level, normalize, other } = given;
+    let compatibility = compatibility.or(compatibility_level);
+    // a setting that would do nothing is not taken
+    if let Some((name, _)) = other.iter().find(|(_, value)| !matches!(value, Value::Null | Value::Bool(false))) {
+        return Err(ApiError::unprocessable(&format!(
+            "there is no setting {}",
+            name.chars().take(80).collect::<String>()
+        )));
+    }
     if compatibility.is_none() && normalize.is_none() {
         return Err(ApiError::invalid_level());
     }

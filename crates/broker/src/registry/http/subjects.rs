@@ -14,7 +14,7 @@ use crate::registry::names;
 use crate::registry::protobuf;
 use crate::registry::record::Reference;
 use crate::registry::schema::{Kind, with_kind};
-use crate::registry::store::{Found, Registry};
+use crate::registry::store::{Found, Registry, found};
 
 type Shared = State<Arc<Registry>>;
 
@@ -87,7 +87,7 @@ pub(super) async fn register(
     parameters: Parameters,
     Body(body): Body<SchemaBody>,
 ) -> Answer {
-    let id = registry.register(&subject, body.submitted()?, parameters.on("normalize")).await?;
+    let id = registry.register(&subject, body.submitted(&subject)?, parameters.on("normalize")).await?;
     Ok(ok(&json!({ "id": id })))
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn lookup(
     Body(body): Body<SchemaBody>,
 ) -> Answer {
     let (normalize, deleted) = (parameters.on("normalize"), parameters.on("deleted"));
-    let found = registry.lookup(&subject, &body.submitted()?, normalize, deleted).await?;
+    let found = registry.lookup(&subject, &body.submitted(&subject)?, normalize, deleted).await?;
     check_format(&parameters, found.kind, &found.text)?;
     Ok(ok(&describe(&found)))
 }
@@ -109,6 +109,29 @@ pub(super) async fn version(
     parameters: Parameters,
 ) -> Answer {
     let found = registry.version(&subject, name, parameters.on("deleted"))?;
+    check_format(&parameters, found.kind, &found.text)?;
+    Ok(ok(&describe(&found)))
+}
+
+/// The newest version whose metadata has all these properties: `key` and `value`, as often as wanted.
+pub(super) async fn with_metadata(
+    State(registry): Shared,
+    Subject(subject): Subject,
+    parameters: Parameters,
+) -> Answer {
+    let wanted: Vec<(&str, &str)> = parameters.all("key").zip(parameters.all("value")).collect();
+    let found = registry.read(|state| {
+        let versions = state.versions(&subject, parameters.on("deleted"))?;
+        for (number, version) in versions.into_iter().rev() {
+            let properties =
+                state.schema(version.id)?.metadata.as_ref().and_then(|metadata| metadata.get("properties"));
+            let has = |(key, value): &(&str, &str)| properties.and_then(|all| all.get(*key)?.as_str()) == Some(*value);
+            if wanted.iter().all(has) {
+                return found(state, &subject, number, version.id);
+            }
+        }
+        Err(ApiError::schema_not_found())
+    })?;
     check_format(&parameters, found.kind, &found.text)?;
     Ok(ok(&describe(&found)))
 }
