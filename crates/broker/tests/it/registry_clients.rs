@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::TestBroker;
 
-/// The interpreter, when it has what the script needs.
+/// The interpreter, when it has what the scripts need.
 fn python() -> Result<String, String> {
     if std::env::var("SF_TEST_EXTERNAL").as_deref() != Ok("1") {
         return Err("SF_TEST_EXTERNAL=1 is not set".to_owned());
@@ -23,23 +23,37 @@ fn python() -> Result<String, String> {
     Ok(python)
 }
 
+/// A line for the person who runs the tests, also when the test passes.
+fn say(line: &str) {
+    writeln!(std::io::stderr(), "{line}").unwrap();
+}
+
+/// Runs a script of `tests/peers` to its end.
+async fn run(name: &str, arguments: impl FnOnce(&TestBroker, String) -> Vec<String>) {
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) => return say(&format!("not run: {name} ({why})")),
+    };
+    let broker = TestBroker::start().await;
+    let script = format!("{}/tests/peers/{name}", env!("CARGO_MANIFEST_DIR"));
+    let arguments = arguments(&broker, format!("http://{}", broker.handle().registry()));
+    let output = tokio::task::spawn_blocking(move || Command::new(python).arg(script).args(arguments).output());
+    let output = output.await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    say(&format!("{name}: {}", text.trim()));
+}
+
 // STR-20, STR-22
 #[tokio::test(flavor = "multi_thread")]
 async fn confluent_kafka_uses_the_registry() {
-    let python = match python() {
-        Ok(python) => python,
-        Err(why) => {
-            let line = format!("not run: confluent-kafka against the schema registry ({why})\n");
-            std::io::stderr().write_all(line.as_bytes()).unwrap();
-            return;
-        }
-    };
-    let broker = TestBroker::start().await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/registry_client.py");
-    let arguments = [script.to_owned(), broker.address(), format!("http://{}", broker.handle().registry())];
-    let run = move || Command::new(python).args(arguments).output().unwrap();
-    let output = tokio::task::spawn_blocking(run).await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.trim().ends_with("checks"), "{text}");
+    run("registry_client.py", |broker, registry| vec![broker.address(), registry]).await;
+}
+
+// STR-21: nothing is called compatible that another implementation cannot read
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_hold_for_other_readers() {
+    let fresh = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) % 1_000_000_007;
+    let seed = std::env::var("SF_SEED").unwrap_or_else(|_| fresh.to_string());
+    run("registry_verdicts.py", |_, registry| vec![registry, seed]).await;
 }
