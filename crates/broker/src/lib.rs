@@ -28,6 +28,7 @@ mod registry;
 mod replay;
 mod server;
 mod settings;
+mod stored;
 mod topic_config;
 mod topics;
 mod waiters;
@@ -37,6 +38,7 @@ pub use access::users;
 pub use broker::{Broker, Handle};
 pub use error::Error;
 pub use settings::{Durability, Options, Settings};
+pub use stored::{StoredTopic, stored_topics};
 
 /// Runs the broker role until it is told to stop, or the disk fails.
 pub async fn run(options: Options, mut ctx: daemon::Context) -> Result<(), Error> {

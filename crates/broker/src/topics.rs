@@ -27,7 +27,7 @@ pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Schemas in the usual record form; written by the registry alone.
 pub(crate) const SCHEMAS_TOPIC: &str = "_schemas";
 /// Name of a topic's state file.
-const STATE: &str = "topic.state";
+pub(crate) const STATE: &str = "topic.state";
 
 /// A topic as it is now.
 #[derive(Debug)]
@@ -77,10 +77,10 @@ impl Refusal {
 
 /// Contents of a topic's state file.
 #[derive(Debug, Serialize, Deserialize)]
-struct State {
+pub(crate) struct State {
     version: u32,
     id: Uuid128,
-    partitions: i32,
+    pub(crate) partitions: i32,
     config: BTreeMap<String, String>,
 }
 

@@ -2,6 +2,8 @@
 
 /// The command line is wrong.
 pub(crate) const USAGE: u8 = 64;
+/// What was looked at is damaged.
+pub(crate) const DAMAGED: u8 = 65;
 /// A defect of this program.
 pub(crate) const BUG: u8 = 70;
 /// Something outside is not there now; trying again may help.

@@ -36,7 +36,7 @@ pub(crate) struct Target {
 
 /// What a broker says of itself.
 #[derive(Debug, Deserialize)]
-struct Announced {
+pub(super) struct Announced {
     kafka: SocketAddr,
     registry: SocketAddr,
     pid: u32,
@@ -79,7 +79,7 @@ impl Target {
 }
 
 /// The address file of a broker that is alive; one that crashed has left its own behind.
-fn read(folder: &Path) -> Option<Announced> {
+pub(super) fn read(folder: &Path) -> Option<Announced> {
     let text = std::fs::read_to_string(folder.join(ADDRESS_FILE)).ok()?;
     let announced: Announced = serde_json::from_str(&text).ok()?;
     Path::new("/proc").join(announced.pid.to_string()).exists().then_some(announced)

@@ -58,7 +58,6 @@ fn a_stop_with_open_clients_is_quick_and_keeps_everything() {
     let took = begin.elapsed();
     assert!(status.success(), "{status}");
     assert!(took < STOP_MAX, "the stop took {took:?}");
-    assert_eq!(broker.said(), "STOPPING=1");
     assert!(matches!(idle.read(&mut [0; 1]), Ok(0) | Err(_)), "the connection is over");
     // librdkafka waits for a broker that is gone when it is dropped
     std::mem::forget(consumer);

@@ -212,6 +212,51 @@ fn groups_show_their_lag_and_are_moved_only_when_nobody_reads() {
     assert_eq!(broker.ctl(&["groups"]).lines(), ["there are no groups"]);
 }
 
+// STR-04, F10
+#[test]
+fn a_data_folder_is_verified_offline_and_a_flipped_byte_is_found() {
+    let mut broker = with_plant();
+    for _ in 0..3 {
+        fill(&broker);
+    }
+    broker.stop();
+    let data = broker.data();
+    let folder = data.to_str().unwrap();
+    let intact = run(&["ctl", "verify", folder]);
+    assert_eq!(row(&intact, "TOPIC").last(), Some(&"STATE"));
+    assert_eq!(row(&intact, "plant                       0")[..6], ["plant", "0", "0", "15", "15", "1"]);
+    assert!(intact.lines().iter().skip(1).all(|line| line.ends_with(" intact")), "{intact:?}");
+
+    let segment = data.join("topics/plant/0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let damaged = run(&["ctl", "verify", folder, "--topic", "plant"]);
+    assert!(damaged.failure(65).contains("1 of 2 partitions have lost records"), "{damaged:?}");
+    assert!(damaged.out.contains("plant/0: offsets 5 to 9 cannot be read"), "{damaged:?}");
+    let damaged = run(&["ctl", "verify", folder, "--json"]);
+    let report: Value = serde_json::from_str(&damaged.out).unwrap();
+    let plant = |index: usize| {
+        let rows = report["partitions"].as_array().unwrap().iter().filter(|row| row["topic"] == "plant");
+        rows.collect::<Vec<_>>()[index]
+    };
+    assert_eq!(
+        (&report["intact"], &plant(0)["intact"], &plant(1)["intact"]),
+        (&json!(false), &json!(false), &json!(true))
+    );
+    assert_eq!(plant(0)["missing"], json!([{ "first_offset": 5, "last_offset": 9 }]));
+    assert_eq!(std::fs::read(&segment).unwrap(), bytes, "nothing was changed");
+
+    // what it said is what the next start does
+    broker.start_again();
+    assert_eq!(broker.ctl(&["tail", "plant", "--from-beginning", "--partition", "0"]).lines().len(), 10);
+    let beside = run(&["ctl", "verify", folder]);
+    assert!(beside.error.contains("a broker runs in this folder"), "{beside:?}");
+    let nothing = run(&["ctl", "verify", broker.folder().to_str().unwrap()]);
+    assert!(nothing.failure(64).contains("there is no stream in"), "{nothing:?}");
+}
+
 #[test]
 fn a_stream_that_is_not_there_is_named_with_what_to_do() {
     let broker = Broker::start();
