@@ -13,12 +13,14 @@ mod commit;
 mod connection;
 mod coordinator;
 mod core;
+mod descriptors;
 mod disk;
 mod dispatch;
 mod error;
 mod handlers;
 mod limits;
 mod lock;
+mod loud;
 mod metrics;
 mod partition;
 mod places;
@@ -46,6 +48,7 @@ pub async fn run(options: Options, mut ctx: daemon::Context) -> Result<(), Error
         ctx.admin_listen = admin_listen;
     }
     let settings = Settings::try_from(options)?;
+    descriptors::raise(settings.connections_max);
     let admin_error = |source| Error::Admin { source };
     let admin = daemon::admin::Admin::bind(&ctx, axum::Router::new()).await.map_err(admin_error)?;
     let admin_address = admin.address();

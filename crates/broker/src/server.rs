@@ -14,6 +14,7 @@ use crate::access::peer::Peer;
 use crate::connection::{self, Ended, FrameBudget};
 use crate::core::Core;
 use crate::limits::{LOGIN_DEADLINE, LOGINS_MAX, LOGINS_PER_ADDRESS_MAX, PENDING_FRAME_BYTES_MAX, STOP_DEADLINE};
+use crate::loud::Loud;
 use crate::places::{Full, Place, Places};
 
 /// Pause after a failed accept: out of descriptors, most likely, and that passes only when connections end.
@@ -27,13 +28,21 @@ pub(crate) struct House {
     places: Arc<Places<IpAddr>>,
     /// For those who have not logged in yet.
     lobby: Arc<Places<IpAddr>>,
+    warnings: Arc<Warnings>,
+}
+
+#[derive(Debug, Default)]
+struct Warnings {
+    refused: Loud,
+    closed: Loud,
 }
 
 impl House {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         let budget = Arc::new(FrameBudget::new(PENDING_FRAME_BYTES_MAX));
         let places = Places::new(core.settings.connections_max, core.settings.connections_per_address_max);
-        Self { core, budget, places, lobby: Places::new(LOGINS_MAX, LOGINS_PER_ADDRESS_MAX) }
+        let lobby = Places::new(LOGINS_MAX, LOGINS_PER_ADDRESS_MAX);
+        Self { core, budget, places, lobby, warnings: Arc::default() }
     }
 }
 
@@ -54,7 +63,9 @@ pub(crate) async fn run(house: House, listener: TcpListener, endpoint: Arc<Endpo
                         Err(full) => {
                             let limit = if full == Full::InAll { "in_all" } else { "address" };
                             core.metrics.count_refused(limit);
-                            tracing::warn!(%address, limit, "too many connections, this one is closed");
+                            if let Some(before) = house.warnings.refused.say() {
+                                tracing::warn!(%address, limit, before, "too many connections, this one is closed");
+                            }
                         }
                     }
                 }
@@ -81,7 +92,7 @@ async fn serve(
     (place, address): (Place<IpAddr>, IpAddr),
     stop: CancellationToken,
 ) {
-    let core = Arc::clone(&house.core);
+    let (core, warnings) = (Arc::clone(&house.core), Arc::clone(&house.warnings));
     core.metrics.connections.inc();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off the delay of small packets");
@@ -89,7 +100,12 @@ async fn serve(
     match admit(house, endpoint, stream, address, stop).await {
         Ok(()) | Err(Ended::Stopping | Ended::LoginFailed) => {}
         Err(Ended::Io(error)) => tracing::debug!(%address, %error, "a connection broke"),
-        Err(error) => tracing::warn!(%address, reason = %daemon::report(&error), "a connection was closed"),
+        Err(error) => match warnings.closed.say() {
+            Some(before) => {
+                tracing::warn!(%address, reason = %daemon::report(&error), before, "a connection was closed");
+            }
+            None => tracing::debug!(%address, reason = %daemon::report(&error), "a connection was closed"),
+        },
     }
     core.metrics.connections.dec();
     drop(place);
@@ -118,7 +134,10 @@ async fn admit(
         let peer = Peer::new(address, endpoint, None).ok_or(Ended::Nameless)?;
         return connection::serve(core, budget, peer, stream.into_split(), place, stop).await;
     };
-    let accepted = timeout_at(deadline, tls.acceptor().accept(stream)).await;
+    let accepted = tokio::select! { // cancel-safe: the connection ends when the broker stops
+        accepted = timeout_at(deadline, tls.acceptor().accept(stream)) => accepted,
+        () = stop.cancelled() => return Err(Ended::Stopping),
+    };
     let accepted = accepted.map_err(|_| Ended::LoginTooSlow).and_then(|accepted| accepted.map_err(Ended::Tls));
     let stream = accepted.inspect_err(|_| {
         core.metrics.logins_failed.inc();

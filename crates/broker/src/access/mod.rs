@@ -183,11 +183,14 @@ impl Access {
 
     /// What a peer may do; `None` when it may do everything.
     pub(crate) fn rights(&self, peer: &Peer) -> Option<Rights> {
-        let principal = peer.principal();
-        if !self.authorize || self.super_users.iter().any(|name| **name == *principal) {
+        if !self.authorize {
             return None;
         }
-        let rules = self.given.rules(&principal).map_or_else(|| Rules::Kept(self.kept()), Rules::Given);
+        let principal = peer.principal();
+        if self.super_users.iter().any(|name| **name == *principal) {
+            return None;
+        }
+        let rules = self.given.rules(&principal).unwrap_or_else(|| peer.rules(&self.kept(), &principal));
         Some(Rights { principal, address: peer.address, rules })
     }
 }
@@ -197,13 +200,7 @@ impl Access {
 pub(crate) struct Rights {
     principal: Arc<str>,
     address: std::net::IpAddr,
-    rules: Rules,
-}
-
-#[derive(Debug, Clone)]
-enum Rules {
-    Kept(Arc<Kept>),
-    Given(Arc<[Rule]>),
+    rules: Arc<[Rule]>,
 }
 
 impl Rights {
@@ -211,23 +208,16 @@ impl Rights {
         Who { principal: &self.principal, address: self.address }
     }
 
-    fn rules(&self) -> &[Rule] {
-        match &self.rules {
-            Rules::Kept(kept) => &kept.rules,
-            Rules::Given(given) => given,
-        }
-    }
-
     pub(crate) fn may(&self, operation: rules::Operation, resource: rules::Resource, name: &str) -> bool {
-        rules::allows(self.rules(), &self.who(), operation, resource, name)
+        rules::allows(&self.rules, &self.who(), operation, resource, name)
     }
 
     pub(crate) fn may_some(&self, operation: rules::Operation, resource: rules::Resource) -> bool {
-        rules::allows_some(self.rules(), &self.who(), operation, resource)
+        rules::allows_some(&self.rules, &self.who(), operation, resource)
     }
 
     pub(crate) fn operations(&self, resource: rules::Resource, name: &str) -> i32 {
-        rules::operations_allowed(self.rules(), &self.who(), resource, name)
+        rules::operations_allowed(&self.rules, &self.who(), resource, name)
     }
 }
 

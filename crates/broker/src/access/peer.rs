@@ -4,18 +4,19 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::listener::{Admission, Endpoint};
+use super::rules::{Rule, Who};
 use super::sasl::Exchange;
-use super::subject;
+use super::{Kept, subject};
 use crate::places::{Place, Places};
 
-/// Who need not say who it is.
-pub(crate) const ANONYMOUS: &str = "User:ANONYMOUS";
+/// Who has not said who it is.
+static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("User:ANONYMOUS"));
 
 /// One connection's identity.
 #[derive(Debug)]
@@ -29,6 +30,16 @@ pub(crate) struct Peer {
     muted_until: Mutex<Option<Instant>>,
     /// Access rules refused something already.
     denied: AtomicBool,
+    chosen: Mutex<Option<Chosen>>,
+}
+
+/// The rules that are about a peer, so that each request looks at these alone.
+#[derive(Debug)]
+struct Chosen {
+    /// What they were chosen from; it is let go when rules change while the peer is silent.
+    from: Weak<Kept>,
+    principal: Arc<str>,
+    rules: Arc<[Rule]>,
 }
 
 /// Where the login stands.
@@ -63,11 +74,12 @@ impl Peer {
             seat: OnceLock::new(),
             muted_until: Mutex::default(),
             denied: AtomicBool::new(false),
+            chosen: Mutex::default(),
         }))
     }
 
     pub(crate) fn principal(&self) -> Arc<str> {
-        self.principal.get().map_or_else(|| Arc::from(ANONYMOUS), Arc::clone)
+        Arc::clone(self.principal.get().unwrap_or(&ANONYMOUS))
     }
 
     /// Whether it said who it is.
@@ -119,6 +131,22 @@ impl Peer {
     pub(crate) fn seat(&self, seats: &Arc<Places<Arc<str>>>) -> bool {
         self.seat.get().is_some()
             || Places::take(seats, &self.principal()).is_ok_and(|seat| self.seat.set(seat).is_ok())
+    }
+
+    /// The rules that are about this peer, chosen again when they or its name have changed.
+    pub(super) fn rules(&self, kept: &Arc<Kept>, principal: &Arc<str>) -> Arc<[Rule]> {
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chosen) = &*chosen
+            && chosen.from.as_ptr() == Arc::as_ptr(kept)
+            && Arc::ptr_eq(&chosen.principal, principal)
+        {
+            return Arc::clone(&chosen.rules);
+        }
+        let who = Who { principal, address: self.address };
+        let rules: Arc<[Rule]> = kept.rules.iter().filter(|rule| rule.is_for(&who)).cloned().collect();
+        let from = Arc::downgrade(kept);
+        *chosen = Some(Chosen { from, principal: Arc::clone(principal), rules: Arc::clone(&rules) });
+        rules
     }
 
     /// True the first time.

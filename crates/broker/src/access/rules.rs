@@ -154,9 +154,9 @@ impl Rule {
             }
     }
 
-    fn is_for(&self, who: &Who<'_>) -> bool {
+    pub(super) fn is_for(&self, who: &Who<'_>) -> bool {
         (self.principal == who.principal || self.principal == EVERYBODY)
-            && (self.host == ANY || self.host.parse() == Ok(who.address))
+            && (self.host == ANY || self.host.parse().map(|host: IpAddr| host.to_canonical()) == Ok(who.address))
     }
 }
 

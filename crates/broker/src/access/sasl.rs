@@ -101,6 +101,7 @@ fn plain(message: &[u8]) -> Result<(String, Vec<u8>), Failed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn decoy(hash: Hash, user: &str) -> Credential {
         Credential::decoy(hash, b"secret", user)
@@ -129,5 +130,24 @@ mod tests {
         let step = exchange.step(b"c=biws,r=abcxyz,p=AAAA", "", decoy);
         assert!(matches!(&step, Step::Failed { user, .. } if user == "ada"), "{step:?}");
         assert_eq!(exchange.step(b"c=biws,r=abcxyz,p=AAAA", "", decoy), Step::OutOfTurn);
+    }
+
+    proptest! {
+        // security D.4 38: whatever a stranger sends is answered, refused or out of turn, and nobody is let in
+        #[test]
+        fn whatever_comes_lets_nobody_in(
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..4),
+            texts in prop::collection::vec("[nya=,rcp.A-Za-z0-9+/]{0,60}", 1..4),
+        ) {
+            for mechanism in Mechanism::ALL {
+                for script in [&messages, &texts.iter().map(|text| text.clone().into_bytes()).collect()] {
+                    let mut exchange = Exchange::Chosen(mechanism);
+                    for message in script {
+                        let step = exchange.step(message, "xyz", decoy);
+                        prop_assert!(!matches!(step, Step::Known { .. }), "{step:?}");
+                    }
+                }
+            }
+        }
     }
 }

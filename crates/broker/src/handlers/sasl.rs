@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
     SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::{Instant, sleep_until};
 
 use crate::access::peer::Peer;
 use crate::access::sasl::{Exchange, Step};
@@ -76,31 +77,57 @@ pub(crate) async fn authenticate(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Refused(&'static str);
 
+/// Why a login failed.
+enum Why {
+    Wrong { user: String, reason: String },
+    Crowded,
+}
+
 /// Takes one message of a login. `Ok(None)` when no mechanism was chosen.
 pub(crate) async fn step(core: &Core, peer: &Peer, message: &[u8]) -> Result<Option<Bytes>, Refused> {
-    let Some(nonce) = scram::nonce() else { return Err(refuse(core, peer, "", "there is no randomness").await) };
+    let late = Instant::now() + FAILED_LOGIN_DELAY;
+    let why = match take(core, peer, message).await {
+        Ok(answer) => return Ok(answer),
+        Err(why) => why,
+    };
+    peer.fail();
+    match why {
+        Why::Crowded => Err(Refused(CROWDED)),
+        Why::Wrong { user, reason } => {
+            core.metrics.logins_failed.inc();
+            let (address, listener) = (peer.address, peer.endpoint.name.as_str());
+            tracing::warn!(?user, %address, listener, reason, "a login failed");
+            // the same for everybody and after the same time, so that neither tells what was wrong
+            sleep_until(late).await;
+            Err(Refused(REFUSED))
+        }
+    }
+}
+
+async fn take(core: &Core, peer: &Peer, message: &[u8]) -> Result<Option<Bytes>, Why> {
+    let wrong = |user: String, reason: &str| Why::Wrong { user, reason: reason.to_owned() };
+    let nonce = scram::nonce().ok_or_else(|| wrong(String::new(), "there is no randomness"))?;
     let step = peer.login().exchange.step(message, &nonce, |hash, user| core.access.credential(hash, user));
     let (user, last) = match step {
         Step::Challenge(challenge) => return Ok(Some(challenge.into())),
         Step::Known { user, last } => (user, last),
         Step::Password { user, password } => {
             if !fits(core, &user, password).await {
-                return Err(refuse(core, peer, &user, "name and password do not fit").await);
+                return Err(wrong(user, "name and password do not fit"));
             }
             (user, Vec::new())
         }
-        Step::Failed { user, why } => return Err(refuse(core, peer, &user, &why.to_string()).await),
+        Step::Failed { user, why } => return Err(wrong(user, &why.to_string())),
         Step::OutOfTurn => {
             peer.fail();
             return Ok(None);
         }
     };
     if !peer.admit(&user, core.settings.login_lifetime) {
-        return Err(refuse(core, peer, &user, "somebody else logged in before on this connection").await);
+        return Err(wrong(user, "somebody else logged in before on this connection"));
     }
     if !core.seat(peer) {
-        peer.fail();
-        return Err(Refused(CROWDED));
+        return Err(Why::Crowded);
     }
     core.metrics.logins.inc();
     tracing::debug!(user, address = %peer.address, listener = peer.endpoint.name, "a client logged in");
@@ -116,13 +143,4 @@ async fn fits(core: &Core, user: &str, password: Vec<u8>) -> bool {
     let (hash, credential) = core.access.password_credential(user);
     let check = tokio::task::spawn_blocking(move || credential.fits(hash, &password));
     check.await.unwrap_or(false)
-}
-
-async fn refuse(core: &Core, peer: &Peer, user: &str, reason: &str) -> Refused {
-    peer.fail();
-    core.metrics.logins_failed.inc();
-    let (address, listener) = (peer.address, peer.endpoint.name.as_str());
-    tracing::warn!(?user, %address, listener, reason, "a login failed");
-    tokio::time::sleep(FAILED_LOGIN_DELAY).await;
-    Refused(REFUSED)
 }

@@ -13,6 +13,7 @@ mod table;
 mod tail;
 mod target;
 mod topics;
+mod user;
 mod verify;
 mod when;
 
@@ -44,12 +45,16 @@ pub(crate) enum Ctl {
     /// Store a secret for the components of a gateway
     #[command(subcommand)]
     Secret(secret::Secret),
+    /// Store or remove a user of the embedded stream while it does not run
+    #[command(subcommand)]
+    User(user::User),
 }
 
 /// Runs a command.
 pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
     match command {
         Ctl::Secret(options) => secret::secret(options),
+        Ctl::User(options) => user::user(options),
         Ctl::Verify(options) => verify::verify(options),
         asking => {
             let runtime = roles::runtime(1)?;
@@ -61,7 +66,7 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
                 Ctl::ResetOffsets(options) => runtime.block_on(reset_offsets::reset_offsets(options)),
                 Ctl::Tail(options) => tail::tail(&options, &handle),
                 Ctl::Produce(options) => produce::produce(&options, &handle),
-                Ctl::Secret(_) | Ctl::Verify(_) => Ok(()), // ran above, without a runtime
+                Ctl::Secret(_) | Ctl::User(_) | Ctl::Verify(_) => Ok(()), // ran above, without a runtime
             }
         }
     }
