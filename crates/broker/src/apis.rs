@@ -50,13 +50,18 @@ pub(crate) const APIS: &[Api] = &[
     api(ApiKey::SaslAuthenticate, "sasl_authenticate", 0, 2),
     api(ApiKey::CreatePartitions, "create_partitions", 0, 3),
     api(ApiKey::DeleteGroups, "delete_groups", 0, 2),
+    api(ApiKey::ElectLeaders, "elect_leaders", 0, 2),
     api(ApiKey::IncrementalAlterConfigs, "incremental_alter_configs", 0, 1),
+    api(ApiKey::ListPartitionReassignments, "list_partition_reassignments", 0, 0),
     api(ApiKey::OffsetDelete, "offset_delete", 0, 0),
     api(ApiKey::DescribeClientQuotas, "describe_client_quotas", 0, 1),
     api(ApiKey::AlterClientQuotas, "alter_client_quotas", 0, 1),
     api(ApiKey::DescribeUserScramCredentials, "describe_user_scram_credentials", 0, 0),
     api(ApiKey::AlterUserScramCredentials, "alter_user_scram_credentials", 0, 0),
     api(ApiKey::DescribeCluster, "describe_cluster", 0, 2),
+    api(ApiKey::DescribeProducers, "describe_producers", 0, 0),
+    api(ApiKey::ListConfigResources, "list_config_resources", 0, 1),
+    api(ApiKey::DescribeTopicPartitions, "describe_topic_partitions", 0, 0),
 ];
 
 /// The row of an API key, if the broker speaks it.

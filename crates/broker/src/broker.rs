@@ -26,12 +26,14 @@ use crate::commit::{Committer, Failure};
 use crate::coordinator::{Groups, Offsets};
 use crate::core::Core;
 use crate::disk::DiskGuard;
+use crate::fetch_sessions::FetchSessions;
 use crate::limits::PASSWORD_CHECKS_MAX;
 use crate::lock::{self, FolderLock};
 use crate::metrics::{Metrics, TopicLabel};
 use crate::places::Places;
 use crate::producer_ids::ProducerIds;
 use crate::registry::{self, Registry};
+use crate::scrape::Scrape;
 use crate::server::House;
 use crate::settings::{Durability, Settings};
 use crate::topic_config::TopicConfig;
@@ -101,6 +103,7 @@ impl Broker {
         let core = Arc::new(core);
         let addresses = Addresses { kafka: kafka_address, registry: registry_address, further };
         addresses.announce(&data_dir, None)?;
+        ctx.metrics.collect(Scrape::new(&core));
         let first = Arc::clone(&doors[0].1);
         let durability = core.settings.durability.as_str();
         tracing::info!(
@@ -230,6 +233,7 @@ fn recover(
         clock,
         topics,
         offsets,
+        fetch_sessions: FetchSessions::new(),
         producer_ids,
         disk,
         committer,
@@ -374,9 +378,11 @@ fn retain(core: &Core) {
         for partition in &topic.partitions {
             match partition.log.apply_retention(now_ms) {
                 Ok(removed) if removed.segments > 0 => {
+                    let waiters = &partition.waiters;
                     let (topic, partition) = (topic.name.as_str(), partition.index);
                     let (segments, bytes, start_offset) = (removed.segments, removed.bytes, removed.start_offset);
                     tracing::info!(topic, partition, segments, bytes, start_offset, "retention removed old segments");
+                    waiters.wake(); // fetch sessions tell the new start
                 }
                 Ok(_) | Err(commitlog::Error::Closed { .. }) => {}
                 Err(error) => {

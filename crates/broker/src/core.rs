@@ -14,6 +14,7 @@ use crate::access::peer::Peer;
 use crate::commit::{Committer, Ticket};
 use crate::coordinator::{Groups, Offsets};
 use crate::disk::DiskGuard;
+use crate::fetch_sessions::FetchSessions;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::places::Places;
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) offsets: Offsets,
+    pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) disk: DiskGuard,
     pub(crate) committer: Committer,
@@ -90,7 +92,9 @@ pub(crate) fn log_error_code(error: &commitlog::Error) -> ResponseError {
     use commitlog::batch::BatchError;
     match error {
         E::InvalidBatch { source: BatchError::Magic { .. }, .. } => ResponseError::UnsupportedForMessageFormat,
-        E::InvalidBatch { source: BatchError::Count { .. }, .. } => ResponseError::InvalidRecord,
+        E::InvalidBatch { source: BatchError::Count { .. } | BatchError::Record { .. }, .. } => {
+            ResponseError::InvalidRecord
+        }
         E::InvalidBatch { .. } => ResponseError::CorruptMessage,
         E::BatchTooLarge { .. } => ResponseError::MessageTooLarge,
         E::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,

@@ -13,6 +13,7 @@ use kafka::protocol::{self, decode_header, decode_request, encode_response};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
 
 use crate::access::enforce::{self, Guarded, Verdict};
 use crate::access::peer::Peer;
@@ -20,9 +21,10 @@ use crate::access::throttle;
 use crate::apis;
 use crate::core::Core;
 use crate::handlers::{
-    acls, admin, cluster, configs, credentials, fetch, groups, list_offsets, offsets, produce, quotas, records, sasl,
+    acls, admin, cluster, configs, credentials, fetch, groups, list_offsets, offsets, partitions, produce, quotas,
+    records, sasl,
 };
-use crate::metrics::ApiLabel;
+use crate::unsupported;
 
 /// What a handler knows about the request it serves, beside its body.
 #[derive(Debug, Clone)]
@@ -74,17 +76,22 @@ pub(crate) fn begin(
 ) -> Result<Reply, Refused> {
     let malformed = |source| Refused::Malformed { source };
     let head = protocol::head(&frame).map_err(malformed)?;
-    let Some(api) = apis::find(head.api_key) else {
-        return Err(Refused::Unsupported { key: head.api_key, version: head.version });
+    let unsupported = || {
+        let answer = unsupported::answer(head).filter(|_| peer.barred().is_none());
+        answer.map(Reply::Now).ok_or(Refused::Unsupported { key: head.api_key, version: head.version })
     };
-    core.metrics.requests.get_or_create(&ApiLabel { api: api.name }).inc();
+    let Some(api) = apis::find(head.api_key) else { return unsupported() };
+    let begun = Instant::now();
+    if let Some(figures) = core.metrics.api(api.key) {
+        figures.begun(frame.len());
+    }
     if !(api.min..=api.max).contains(&head.version) {
         if api.key == ApiKey::ApiVersions {
             // whatever version was asked for: version 0 can be read by all, and says what to come back with
             let answer = cluster::api_versions(Some(ResponseError::UnsupportedVersion));
             return encode(ApiKey::ApiVersions, 0, head.correlation_id, &answer).map(Reply::Now);
         }
-        return Err(Refused::Unsupported { key: head.api_key, version: head.version });
+        return unsupported();
     }
     let of_a_login = matches!(api.key, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate);
     if (!of_a_login || peer.failed())
@@ -101,10 +108,37 @@ pub(crate) fn begin(
         address: peer.address,
         peer: Arc::clone(peer),
     };
-    if api.key == ApiKey::Produce {
-        return produce::begin(core, &call, frame, scratch);
+    let reply = if api.key == ApiKey::Produce {
+        produce::begin(core, &call, frame, scratch)?
+    } else {
+        Reply::Later(later(Arc::clone(core), call, frame))
+    };
+    Ok(measured(core, api.key, begun, reply))
+}
+
+/// Has the time and the size of an answer counted when it is ready.
+fn measured(core: &Arc<Core>, api: ApiKey, begun: Instant, reply: Reply) -> Reply {
+    let core = Arc::clone(core);
+    let count = move |bytes: usize| {
+        if let Some(figures) = core.metrics.api(api) {
+            figures.answered(begun.elapsed(), bytes);
+        }
+    };
+    match reply {
+        Reply::Later(answer) => Reply::Later(Box::pin(async move {
+            let answer = answer.await;
+            count(answer.as_ref().map_or(0, Bytes::len));
+            answer
+        })),
+        Reply::Now(answer) => {
+            count(answer.len());
+            Reply::Now(answer)
+        }
+        Reply::Nothing => {
+            count(0);
+            Reply::Nothing
+        }
     }
-    Ok(Reply::Later(later(Arc::clone(core), call, frame)))
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Refused>> + Send>>;
@@ -116,6 +150,10 @@ fn later(core: Arc<Core>, call: Call, body: Bytes) -> Answering {
         ApiKey::OffsetForLeaderEpoch => answer(core, call, body, list_offsets::offset_for_leader_epoch),
         ApiKey::Metadata => answer(core, call, body, cluster::metadata),
         ApiKey::DescribeCluster => answer(core, call, body, cluster::describe_cluster),
+        ApiKey::DescribeTopicPartitions => answer(core, call, body, partitions::describe_topic_partitions),
+        ApiKey::DescribeProducers => answer(core, call, body, partitions::describe_producers),
+        ApiKey::ElectLeaders => answer(core, call, body, partitions::elect_leaders),
+        ApiKey::ListPartitionReassignments => answer(core, call, body, partitions::list_partition_reassignments),
         ApiKey::FindCoordinator => answer(core, call, body, cluster::find_coordinator),
         ApiKey::OffsetCommit => answer(core, call, body, offsets::commit),
         ApiKey::OffsetFetch => answer(core, call, body, offsets::fetch),
@@ -133,6 +171,7 @@ fn later(core: Arc<Core>, call: Call, body: Bytes) -> Answering {
         ApiKey::DescribeConfigs => answer(core, call, body, configs::describe),
         ApiKey::AlterConfigs => answer(core, call, body, configs::alter),
         ApiKey::IncrementalAlterConfigs => answer(core, call, body, configs::alter_incrementally),
+        ApiKey::ListConfigResources => answer(core, call, body, configs::list_resources),
         ApiKey::DeleteRecords => answer(core, call, body, records::delete),
         ApiKey::DescribeLogDirs => answer(core, call, body, records::describe_log_dirs),
         ApiKey::InitProducerId => answer(core, call, body, produce::init_producer_id),

@@ -25,6 +25,10 @@ pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) const FETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest wait of a fetch, whatever the client asks for.
 pub(crate) const FETCH_WAIT_MAX: Duration = Duration::from_mins(5);
+/// Incremental fetch sessions; without room the client gets none and names all of its partitions each time.
+pub(crate) const FETCH_SESSIONS_MAX: usize = 1_000;
+/// Partitions of all fetch sessions together, some 300 bytes each; a session beyond it is not kept.
+pub(crate) const FETCH_SESSION_PARTITIONS_MAX: usize = 50_000;
 
 /// Topics; creating more is refused with POLICY_VIOLATION.
 pub(crate) const TOPICS_MAX: usize = 2_000;
@@ -32,6 +36,8 @@ pub(crate) const TOPICS_MAX: usize = 2_000;
 pub(crate) const TOPIC_PARTITIONS_MAX: i32 = 1_000;
 /// Partitions of all topics; creating more is refused with POLICY_VIOLATION.
 pub(crate) const PARTITIONS_MAX: usize = 10_000;
+/// Partitions in one answer to DescribeTopicPartitions; the answer says where to go on.
+pub(crate) const DESCRIBED_PARTITIONS_MAX: usize = 2_000;
 /// Consumer groups; a further one is refused with COORDINATOR_NOT_AVAILABLE.
 pub(crate) const GROUPS_MAX: usize = 10_000;
 /// Offsets one group may store; more are refused with INVALID_COMMIT_OFFSET_SIZE.
@@ -101,3 +107,10 @@ pub(crate) const QUOTAS_MAX: usize = 1_000;
 /// Users and clients whose use of a quota is remembered; beyond it those who are at rest are forgotten, then all, who
 /// begin with full credit again.
 pub(crate) const QUOTA_BUCKETS_MAX: usize = 10_000;
+
+/// Partitions in the metrics; the others are counted as left out.
+pub(crate) const PARTITION_ROWS_MAX: usize = 2_000;
+/// Pairs of group and topic in the metrics; the others are counted as left out.
+pub(crate) const LAG_ROWS_MAX: usize = 2_000;
+/// Bytes of a name chosen by a client in a label; a longer one is cut.
+pub(crate) const LABEL_BYTES_MAX: usize = 128;

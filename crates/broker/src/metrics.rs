@@ -1,6 +1,9 @@
 //! Metrics of the broker.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
 use daemon::Metrics as Registry;
 use kafka_protocol::messages::ApiKey;
@@ -38,10 +41,32 @@ pub(crate) struct TopicLabel {
     pub(crate) topic: String,
 }
 
+/// The figures of one kind of request.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiFigures {
+    requests: Counter,
+    seconds: Histogram,
+    received: Counter,
+    sent: Counter,
+}
+
+impl ApiFigures {
+    pub(crate) fn begun(&self, request_bytes: usize) {
+        self.requests.inc();
+        self.received.inc_by(u64::try_from(request_bytes).unwrap_or(0));
+    }
+
+    pub(crate) fn answered(&self, after: Duration, answer_bytes: usize) {
+        self.seconds.observe(after.as_secs_f64());
+        self.sent.inc_by(u64::try_from(answer_bytes).unwrap_or(0));
+    }
+}
+
 /// Cheap to clone; all clones share the figures.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
-    pub(crate) requests: Family<ApiLabel, Counter>,
+    /// By API key, found without a search by label.
+    apis: Arc<BTreeMap<i16, ApiFigures>>,
     pub(crate) errors: Family<ErrorLabel, Counter>,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
@@ -64,7 +89,7 @@ impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Self {
         let latency = || Histogram::new(LATENCY_BUCKETS);
         Self {
-            requests: registry.register("sf_broker_requests", "Requests by kind", Family::default()),
+            apis: Arc::new(api_figures(registry)),
             errors: registry.register(
                 "sf_broker_errors",
                 "Error codes answered, by kind of request",
@@ -129,11 +154,39 @@ impl Metrics {
         self.connections_refused.get_or_create(&LimitLabel { limit }).inc();
     }
 
+    /// The figures of an API that is spoken here.
+    pub(crate) fn api(&self, api: ApiKey) -> Option<&ApiFigures> {
+        self.apis.get(&(api as i16))
+    }
+
     pub(crate) fn count_error(&self, api: ApiKey, code: i16) {
         if code != 0 {
             self.errors.get_or_create(&ErrorLabel { api: api_name(api), code }).inc();
         }
     }
+}
+
+fn api_figures(registry: &Registry) -> BTreeMap<i16, ApiFigures> {
+    let counters = |name, help| -> Family<ApiLabel, Counter> { registry.register(name, help, Family::default()) };
+    let requests = counters("sf_broker_requests", "Requests by kind");
+    let received = counters("sf_broker_request_bytes", "Bytes of requests by kind");
+    let sent = counters("sf_broker_response_bytes", "Bytes of answers by kind");
+    let seconds: Family<ApiLabel, Histogram> = registry.register(
+        "sf_broker_request_seconds",
+        "Time from the arrival of a request until its answer is ready, the wait of a long poll included",
+        Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+    );
+    let figures = |api: &crate::apis::Api| {
+        let label = ApiLabel { api: api.name };
+        let figures = ApiFigures {
+            requests: requests.get_or_create_owned(&label),
+            seconds: seconds.get_or_create_owned(&label),
+            received: received.get_or_create_owned(&label),
+            sent: sent.get_or_create_owned(&label),
+        };
+        (api.key as i16, figures)
+    };
+    crate::apis::APIS.iter().map(figures).collect()
 }
 
 /// The API's name for labels and logs.

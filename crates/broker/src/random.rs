@@ -19,6 +19,12 @@ pub(crate) fn bits() -> u128 {
     (u128::from(number()) << 64) | u128::from(number())
 }
 
+/// A positive number.
+pub(crate) fn positive() -> i32 {
+    let low = number() & u64::from(i32::MAX.unsigned_abs());
+    i32::try_from(low).map_or(1, |number| number.max(1))
+}
+
 /// A topic id: version 4 of the UUIDs, never nil.
 pub(crate) fn topic_id() -> Uuid {
     uuid::Builder::from_random_bytes(bits().to_be_bytes()).into_uuid()

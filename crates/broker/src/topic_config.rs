@@ -13,6 +13,7 @@ const INDEX_INTERVAL_BYTES: u32 = 4_096;
 /// Kind of a value, as DescribeConfigs tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Boolean = 1,
     Text = 2,
     Int = 3,
     Long = 5,
@@ -60,6 +61,26 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Int,
         summary: "largest record batch in bytes",
         check: |value| between(value, 1_024, 33_554_432, "must be between 1024 and 33554432"),
+    },
+    Key {
+        name: "message.timestamp.type",
+        default: "CreateTime",
+        kind: Kind::Text,
+        summary: "records carry the time that their producer gave them",
+        check: |value| {
+            if value == "CreateTime" {
+                Ok(())
+            } else {
+                Err("only CreateTime is supported: batches are stored as they come")
+            }
+        },
+    },
+    Key {
+        name: "min.insync.replicas",
+        default: "1",
+        kind: Kind::Int,
+        summary: "there is one broker, so one copy is all there can be",
+        check: |value| if value == "1" { Ok(()) } else { Err("must be 1: there is one broker") },
     },
     Key {
         name: "retention.bytes",
@@ -147,15 +168,18 @@ impl TopicConfig {
         Ok(())
     }
 
-    /// Adds to (or takes from) a list.
+    /// Adds values to a list, or takes them from it; several are separated by commas.
     pub(crate) fn amend(&mut self, name: &str, value: &str, add: bool) -> Result<(), ConfigError> {
         if Self::key(name)?.kind != Kind::List {
             return Err(ConfigError::NotAList { name: name.to_owned() });
         }
         let mut items: Vec<&str> = self.get(name).split(',').filter(|item| !item.is_empty()).collect();
-        items.retain(|item| *item != value);
-        if add {
-            items.push(value);
+        for value in value.split(',').map(str::trim).filter(|value| !value.is_empty()) {
+            match items.iter().position(|item| *item == value) {
+                Some(at) if !add => drop(items.remove(at)),
+                None if add => items.push(value),
+                _ => {}
+            }
         }
         let joined = items.join(",");
         self.set(name, &joined)
@@ -241,6 +265,8 @@ mod tests {
         let mut config = TopicConfig::default();
         config.amend("cleanup.policy", "compact", true).unwrap();
         assert_eq!(config.get("cleanup.policy"), "delete,compact");
+        config.amend("cleanup.policy", "compact, delete", true).unwrap();
+        assert_eq!(config.get("cleanup.policy"), "delete,compact", "what is there already stays where it is");
         config.amend("cleanup.policy", "delete", false).unwrap();
         assert_eq!(config.get("cleanup.policy"), "compact");
         assert!(config.amend("cleanup.policy", "compact", false).is_err());

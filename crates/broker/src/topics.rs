@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use commitlog::{Clock, Log, Vfs, state_file};
@@ -109,6 +110,7 @@ pub(crate) struct Topics {
     dir: PathBuf,
     trash: PathBuf,
     index: RwLock<Index>,
+    generation: AtomicU64,
     admin: Mutex<()>,
 }
 
@@ -120,7 +122,15 @@ impl Topics {
             let create = vfs.create_dir_all(path).and_then(|()| vfs.sync_dir(data_dir));
             create.map_err(|source| Error::Folder { action: "create", path: path.clone(), source })?;
         }
-        let topics = Self { vfs, clock, dir, trash, index: RwLock::default(), admin: Mutex::new(()) };
+        let topics = Self {
+            vfs,
+            clock,
+            dir,
+            trash,
+            index: RwLock::default(),
+            generation: AtomicU64::new(0),
+            admin: Mutex::new(()),
+        };
         topics.empty_trash();
         let names = topics.vfs.list(&topics.dir);
         for name in names.map_err(|source| Error::Folder { action: "list", path: topics.dir.clone(), source })? {
@@ -204,7 +214,13 @@ impl Topics {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         index.by_id.insert(topic.id, Arc::clone(&topic));
         index.by_name.insert(topic.name.to_string(), Arc::clone(&topic));
+        self.generation.fetch_add(1, Ordering::Release);
         topic
+    }
+
+    /// Changes whenever a topic comes, goes or becomes another.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<Topic>> {
@@ -356,6 +372,7 @@ impl Topics {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         index.by_name.remove(name);
         index.by_id.remove(&topic.id);
+        self.generation.fetch_add(1, Ordering::Release);
         drop(index);
         for partition in &topic.partitions {
             partition.log.abandon();
@@ -419,7 +436,7 @@ fn storage_refusal(action: &str, name: &str, error: &Error) -> Refusal {
 }
 
 /// Kafka's rule: 1 to 249 of `[a-zA-Z0-9._-]`, and neither `.` nor `..`.
-fn check_name(name: &str) -> Result<(), Refusal> {
+pub(crate) fn check_name(name: &str) -> Result<(), Refusal> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.bytes().all(legal) {
         let message = "a topic name has 1 to 249 of the characters a-z A-Z 0-9 . _ -";

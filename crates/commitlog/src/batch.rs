@@ -4,6 +4,8 @@
 //! partition leader epoch. Everything else, records and compression included, is the client's business.
 //! Invariant: nothing here allocates for a length it has read; lengths are only compared with the bytes at hand.
 
+use crate::records;
+
 /// Bytes of a batch header; the records follow.
 pub const HEADER_BYTES: usize = 61;
 /// Bytes before the part that `batch_length` counts: base offset and the length itself.
@@ -53,6 +55,12 @@ pub enum BatchError {
         count: i32,
         /// Offset of the last record relative to the base.
         last_offset_delta: i32,
+    },
+    /// Records and header contradict each other, or a record is not one.
+    #[error("record {index} of the batch is not what its header says")]
+    Record {
+        /// The first record that is wrong, counted from zero.
+        index: i32,
     },
     /// Stored batch that is not the one expected at this place (recycled or foreign bytes).
     #[error("base offset {found} where {expected} was expected")]
@@ -203,12 +211,15 @@ pub(crate) const fn crc_start() -> usize {
     CRC_START
 }
 
-/// Checks a batch that a client wants to have stored: whole, intact, and counted right.
+/// Checks a batch that a client wants to have stored: whole, intact, and counted right. `batch` holds all of it.
 pub fn verify(batch: &[u8]) -> Result<Header, BatchError> {
     let header = Header::parse(batch)?;
     verify_crc(batch)?;
     if header.count < 1 || header.count - 1 != header.last_offset_delta {
         return Err(BatchError::Count { count: header.count, last_offset_delta: header.last_offset_delta });
+    }
+    if !header.compressed() {
+        records::check(&batch[HEADER_BYTES..header.size()], header.count)?;
     }
     Ok(header)
 }

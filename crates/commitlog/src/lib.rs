@@ -19,6 +19,7 @@ mod log;
 mod num;
 mod producers;
 mod read;
+mod records;
 mod recovery;
 mod retention;
 mod salvage;

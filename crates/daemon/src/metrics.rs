@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::{Metric, Registry};
 
@@ -23,6 +24,11 @@ impl Metrics {
     pub fn register<M: Metric + Clone>(&self, name: &'static str, help: &'static str, metric: M) -> M {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric.clone());
         metric
+    }
+
+    /// Registers figures that are read when the metrics are asked for.
+    pub fn collect(&self, collector: impl Collector) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).register_collector(Box::new(collector));
     }
 
     /// The OpenMetrics text.

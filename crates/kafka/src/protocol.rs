@@ -187,6 +187,11 @@ mod tests {
         walks_default::<AlterUserScramCredentialsRequest>();
         walks_default::<DescribeClientQuotasRequest>();
         walks_default::<AlterClientQuotasRequest>();
+        walks_default::<ElectLeadersRequest>();
+        walks_default::<ListPartitionReassignmentsRequest>();
+        walks_default::<DescribeProducersRequest>();
+        walks_default::<ListConfigResourcesRequest>();
+        walks_default::<DescribeTopicPartitionsRequest>();
     }
 
     #[test]
@@ -240,6 +245,20 @@ mod tests {
             let resource = AlterConfigsResource::default().with_resource_name(text("a")).with_configs(vec![config]);
             walks(version, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource.clone(), resource]));
         }
+        for version in 0..=2 {
+            let topic = elect_leaders_request::TopicPartitions::default().with_partitions(vec![1, 2]);
+            walks(version, &ElectLeadersRequest::default().with_topic_partitions(Some(vec![topic.clone(), topic])));
+        }
+        let topic = list_partition_reassignments_request::ListPartitionReassignmentsTopics::default();
+        let topics = Some(vec![topic.with_partition_indexes(vec![1, 2])]);
+        walks(0, &ListPartitionReassignmentsRequest::default().with_topics(topics));
+        let topic = describe_producers_request::TopicRequest::default().with_partition_indexes(vec![1, 2]);
+        walks(0, &DescribeProducersRequest::default().with_topics(vec![topic]));
+        walks(1, &ListConfigResourcesRequest::default().with_resource_types(vec![2, 4]));
+        let topic = describe_topic_partitions_request::TopicRequest::default().with_name(TopicName(text("a")));
+        let cursor = describe_topic_partitions_request::Cursor::default().with_topic_name(TopicName(text("a")));
+        let request = DescribeTopicPartitionsRequest::default().with_topics(vec![topic.clone(), topic]);
+        walks(0, &request.with_cursor(Some(cursor)));
         for version in 2..=7 {
             let config = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("-1")));
             let topic = CreatableTopic::default().with_name(TopicName(text("a"))).with_configs(vec![config]);

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, TopicName,
+    BrokerId, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::{configs, text, topic_name};
-use crate::core::Core;
+use crate::core::{Core, NODE_ID};
 use crate::dispatch::Call;
 use crate::topic_config::{KEYS, TopicConfig};
 use crate::topics::{Refusal, Topic};
@@ -69,6 +70,19 @@ fn create(
             return Err(Refusal::new(ResponseError::InvalidRequest, message));
         }
     };
+    if !wanted.assignments.is_empty() {
+        if wanted.replication_factor != -1 {
+            let message = "either a replication factor or an assignment, not both";
+            return Err(Refusal::new(ResponseError::InvalidRequest, message));
+        }
+        let mut assigned: Vec<_> = wanted.assignments.iter().collect();
+        assigned.sort_by_key(|assignment| assignment.partition_index);
+        if !(0..).zip(&assigned).all(|(index, assignment)| assignment.partition_index == index) {
+            let message = "partitions are numbered from zero without a gap";
+            return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message));
+        }
+        only_here(assigned.iter().map(|assignment| &*assignment.broker_ids))?;
+    }
     if !matches!(wanted.replication_factor, -1 | 1) {
         let message = "there is one broker, so the replication factor is 1";
         return Err(Refusal::new(ResponseError::InvalidReplicationFactor, message));
@@ -82,6 +96,15 @@ fn create(
     let topic = core.topics.create(&wanted.name, partitions, config.clone())?;
     tracing::info!(topic = %topic.name, partitions, "topic created");
     Ok((Some(topic), config, partitions))
+}
+
+/// Every partition has its one copy on the one broker.
+fn only_here<'a>(mut replicas: impl Iterator<Item = &'a [BrokerId]>) -> Result<(), Refusal> {
+    if replicas.all(|brokers| brokers == [NODE_ID]) {
+        return Ok(());
+    }
+    let message = format!("a partition can be assigned to broker {} and to no other", NODE_ID.0);
+    Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message))
 }
 
 fn described(config: &TopicConfig) -> Vec<CreatableTopicConfigs> {
@@ -105,6 +128,12 @@ pub(crate) async fn delete_topics(core: Arc<Core>, call: Call, request: DeleteTo
     for topic in wanted {
         let result = DeletableTopicResult::default().with_topic_id(topic.topic_id);
         let found = match &topic.name {
+            Some(_) if !topic.topic_id.is_nil() => {
+                Err(Refusal::new(ResponseError::InvalidRequest, "either a name or an id, not both"))
+            }
+            None if topic.topic_id.is_nil() => {
+                Err(Refusal::new(ResponseError::InvalidRequest, "neither a name nor an id is given"))
+            }
             Some(name) => Ok(name.to_string()),
             None => match core.topics.by_id(topic.topic_id) {
                 Some(topic) => Ok(topic.name.to_string()),
@@ -128,6 +157,17 @@ pub(crate) async fn delete_topics(core: Arc<Core>, call: Call, request: DeleteTo
     DeleteTopicsResponse::default().with_responses(responses)
 }
 
+/// Checks an assignment of the new partitions, if there is one.
+fn assigned(core: &Core, wanted: &CreatePartitionsTopic) -> Result<(), Refusal> {
+    let (Some(assignments), Some(topic)) = (&wanted.assignments, core.topics.get(&wanted.name)) else { return Ok(()) };
+    let new = usize::try_from(wanted.count - topic.partition_count()).unwrap_or(0);
+    if new > 0 && assignments.len() != new {
+        let message = format!("{new} partitions are added and {} assigned", assignments.len());
+        return Err(Refusal::new(ResponseError::InvalidReplicaAssignment, message));
+    }
+    only_here(assignments.iter().map(|assignment| &*assignment.broker_ids))
+}
+
 pub(crate) async fn create_partitions(
     core: Arc<Core>,
     call: Call,
@@ -136,7 +176,9 @@ pub(crate) async fn create_partitions(
     let mut results = Vec::with_capacity(request.topics.len());
     for wanted in request.topics {
         let result = CreatePartitionsTopicResult::default().with_name(topic_name(&wanted.name.0));
-        results.push(match core.topics.grow(&wanted.name, wanted.count, request.validate_only) {
+        let grown =
+            assigned(&core, &wanted).and_then(|()| core.topics.grow(&wanted.name, wanted.count, request.validate_only));
+        results.push(match grown {
             Ok(()) => result,
             Err(refusal) => {
                 core.metrics.count_error(call.api, refusal.code.code());

@@ -20,13 +20,16 @@ use super::{code, text, topic_name};
 use crate::apis::{APIS, announced_min};
 use crate::core::{Core, LEADER_EPOCH, NODE_ID};
 use crate::dispatch::Call;
-use crate::topics::Topic;
+use crate::topics::{self, Topic};
 
 /// Bits of the operations everybody may do where there are no access rules: read, write, create, delete, alter,
 /// describe, and describe and alter settings.
-const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
+pub(super) const TOPIC_OPERATIONS: i32 = 0b1101_1111_1000;
 /// Create, alter, describe, cluster action, describe and alter settings, idempotent write.
 const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
+/// Kinds of endpoints that can be described.
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 /// A group as the thing to be found.
 const KEY_TYPE_GROUP: i8 = 0;
 
@@ -52,7 +55,6 @@ pub(crate) async fn metadata(core: Arc<Core>, call: Call, request: MetadataReque
         Some(wanted) => wanted
             .into_iter()
             .map(|wanted| {
-                let by_id = wanted.name.is_none();
                 let found = match &wanted.name {
                     Some(name) => core.topics.get(name),
                     None => core.topics.by_id(wanted.topic_id),
@@ -60,7 +62,11 @@ pub(crate) async fn metadata(core: Arc<Core>, call: Call, request: MetadataReque
                 if let Some(topic) = found {
                     return describe(&topic);
                 }
-                let error = if by_id { ResponseError::UnknownTopicId } else { ResponseError::UnknownTopicOrPartition };
+                let error = match &wanted.name {
+                    None => ResponseError::UnknownTopicId,
+                    Some(name) if topics::check_name(name).is_err() => ResponseError::InvalidTopicException,
+                    Some(_) => ResponseError::UnknownTopicOrPartition,
+                };
                 missing(error, wanted.name, wanted.topic_id, call.version)
             })
             .collect(),
@@ -107,11 +113,16 @@ pub(crate) async fn describe_cluster(
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
     let response = DescribeClusterResponse::default().with_cluster_id(core.cluster_id.clone());
-    if request.endpoint_type != 1 {
-        let message = "there are no controllers of their own to describe";
-        return response
-            .with_error_code(ResponseError::UnsupportedEndpointType.code())
-            .with_error_message(Some(StrBytes::from_static_str(message)));
+    let wrong = match request.endpoint_type {
+        BROKERS => None,
+        CONTROLLERS => {
+            Some((ResponseError::MismatchedEndpointType, "this is a broker, and there is no other endpoint"))
+        }
+        _ => Some((ResponseError::UnsupportedEndpointType, "there are brokers and controllers, nothing else")),
+    };
+    if let Some((error, message)) = wrong {
+        core.metrics.count_error(call.api, error.code());
+        return response.with_error_code(error.code()).with_error_message(Some(StrBytes::from_static_str(message)));
     }
     let (host, port) = call.told();
     let broker = DescribeClusterBroker::default().with_broker_id(NODE_ID).with_host(host).with_port(port);

@@ -10,21 +10,27 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::messages::incremental_alter_configs_request::AlterableConfig;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalResponse;
+use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, ListConfigResourcesRequest,
+    ListConfigResourcesResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use super::text;
+use crate::broker_config::{self, Fact};
 use crate::core::{Core, NODE_ID};
 use crate::dispatch::Call;
-use crate::topic_config::{ConfigError, KEYS, Kind, TopicConfig};
+use crate::topic_config::{ConfigError, KEYS, TopicConfig};
 use crate::topics::Refusal;
 
 /// Kinds of resources.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
+const CLIENT_METRICS: i8 = 16;
+/// All kinds that Kafka knows: beside those above loggers and groups.
+const RESOURCES: [i8; 5] = [TOPIC, BROKER, 8, CLIENT_METRICS, 32];
 /// Where a value comes from.
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
@@ -46,7 +52,7 @@ pub(crate) async fn describe(core: Arc<Core>, call: Call, request: DescribeConfi
             .with_resource_name(resource.resource_name.clone());
         let described = match resource.resource_type {
             TOPIC => describe_topic(&core, resource, &request, call.version),
-            BROKER => describe_broker(&core, resource, call.version),
+            BROKER => describe_broker(&core, &call, resource, &request),
             _ => Err(Refusal::new(ResponseError::InvalidRequest, "only topics and the broker have settings here")),
         };
         results.push(match described {
@@ -85,14 +91,16 @@ fn describe_topic(
             .with_value(Some(text(topic.config.get(key.name))))
             .with_config_source(source);
         if request.include_synonyms {
-            let synonym = |value: &str, source| {
+            let synonym = |name: &StrBytes, value: &str, source| {
                 DescribeConfigsSynonym::default()
                     .with_name(name.clone())
                     .with_value(Some(text(value)))
                     .with_source(source)
             };
-            let given = topic.config.is_given(key.name).then(|| synonym(topic.config.get(key.name), SOURCE_TOPIC));
-            entry.synonyms = given.into_iter().chain([synonym(key.default, SOURCE_DEFAULT)]).collect();
+            let value = topic.config.get(key.name);
+            let given = topic.config.is_given(key.name).then(|| synonym(&name, value, SOURCE_TOPIC));
+            let of_broker = broker_config::broker_name(key.name).map_or(name.clone(), StrBytes::from_static_str);
+            entry.synonyms = given.into_iter().chain([synonym(&of_broker, key.default, SOURCE_DEFAULT)]).collect();
         }
         if version >= 3 {
             entry.config_type = key.kind as i8;
@@ -105,32 +113,67 @@ fn describe_topic(
     Ok(configs)
 }
 
+/// An empty name asks for what clients have set for all brokers: nothing, because they cannot.
 fn describe_broker(
     core: &Core,
+    call: &Call,
     resource: &DescribeConfigsResource,
-    version: i16,
+    request: &DescribeConfigsRequest,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    if resource.resource_name.is_empty() {
+        return Ok(Vec::new());
+    }
     if *resource.resource_name != *NODE_ID.0.to_string() {
         return Err(Refusal::new(ResponseError::InvalidRequest, format!("the only broker is {}", NODE_ID.0)));
     }
-    let facts = [
-        ("auto.create.topics.enable", "false".to_owned(), Kind::Text),
-        ("broker.id", NODE_ID.0.to_string(), Kind::Int),
-        ("durability", core.settings.durability.as_str().to_owned(), Kind::Text),
-        ("offsets.retention.minutes", "-1".to_owned(), Kind::Int),
-        ("storage.reserve.bytes", core.settings.reserve_bytes.to_string(), Kind::Long),
-    ];
-    let wanted = facts.into_iter().filter(|(name, ..)| wants(resource, name));
-    Ok(wanted
-        .map(|(name, value, kind)| {
-            let entry = DescribeConfigsResourceResult::default()
-                .with_name(StrBytes::from_static_str(name))
-                .with_value(Some(text(value)))
-                .with_read_only(true)
-                .with_config_source(SOURCE_STATIC_BROKER);
-            if version >= 3 { entry.with_config_type(kind as i8) } else { entry }
-        })
-        .collect())
+    let entry = |fact: Fact| {
+        let name = StrBytes::from_static_str(fact.name);
+        let value = Some(text(fact.value));
+        let source = if fact.given { SOURCE_STATIC_BROKER } else { SOURCE_DEFAULT };
+        let mut entry = DescribeConfigsResourceResult::default()
+            .with_name(name.clone())
+            .with_value(value.clone())
+            .with_read_only(true)
+            .with_config_source(source);
+        if request.include_synonyms {
+            entry.synonyms =
+                vec![DescribeConfigsSynonym::default().with_name(name).with_value(value).with_source(source)];
+        }
+        if call.version >= 3 {
+            entry.config_type = fact.kind as i8;
+            if request.include_documentation {
+                entry.documentation = Some(StrBytes::from_static_str(fact.summary));
+            }
+        }
+        entry
+    };
+    let wanted = broker_config::facts(core, &call.peer.endpoint).into_iter().filter(|fact| wants(resource, fact.name));
+    Ok(wanted.map(entry).collect())
+}
+
+/// What has settings here: topics, and the broker. There are no loggers, groups or metrics of clients to be set.
+pub(crate) async fn list_resources(
+    core: Arc<Core>,
+    call: Call,
+    request: ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse {
+    // version 0 asks for the metrics of clients and nothing else; an empty list asks for everything
+    let wanted = if call.version == 0 { vec![CLIENT_METRICS] } else { request.resource_types };
+    if let Some(unknown) = wanted.iter().find(|kind| !RESOURCES.contains(kind)) {
+        tracing::debug!(kind = unknown, "a kind of resource that does not exist was asked for");
+        core.metrics.count_error(call.api, ResponseError::UnsupportedVersion.code());
+        return ListConfigResourcesResponse::default().with_error_code(ResponseError::UnsupportedVersion.code());
+    }
+    let wants = |kind| wanted.is_empty() || wanted.contains(&kind);
+    let resource = |kind, name| ConfigResource::default().with_resource_type(kind).with_resource_name(name);
+    let mut resources = Vec::new();
+    if wants(TOPIC) {
+        resources.extend(core.topics.all().iter().map(|topic| resource(TOPIC, topic.name.clone())));
+    }
+    if wants(BROKER) {
+        resources.push(resource(BROKER, text(NODE_ID.0.to_string())));
+    }
+    ListConfigResourcesResponse::default().with_config_resources(resources)
 }
 
 /// Settings of the broker itself come from its command line and are not altered by clients.

@@ -1,158 +1,254 @@
 //! Fetch: whole batches from where the client asks, or a wait until there are enough.
 //!
-//! Incremental sessions are not kept: every answer names session 0, so clients send all their partitions each time, as
-//! the protocol provides for.
+//! A fetch is full (it names all of its partitions, and may ask for a session to be kept) or incremental (it goes on
+//! with a session and names what changed). Both look at the partitions that are due; for a full one that is all of them.
 //! Invariant: nothing beyond the durable end of a log is ever answered.
+//! Look next at `fetch_sessions/`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
-use tokio::sync::Notify;
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
+use super::result_code;
 use crate::core::{Core, LEADER_EPOCH, log_error_code};
 use crate::dispatch::Call;
+use crate::fetch_sessions::{self, Asked, Live, Seen, Shared, TopicRef, next_epoch};
 use crate::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MAX};
 use crate::partition::Partition;
-use crate::topics::Topic;
-use crate::waiters::Waiters;
+use crate::waiters::Inbox;
+
+/// First version that calls topics by id, and first one with sessions.
+const BY_ID_SINCE: i16 = 13;
+const SESSIONS_SINCE: i16 = 7;
 
 pub(crate) async fn fetch(core: Arc<Core>, call: Call, request: FetchRequest) -> FetchResponse {
-    if request.session_id != 0 {
-        core.metrics.count_error(call.api, ResponseError::FetchSessionIdNotFound.code());
-        return FetchResponse::default().with_error_code(ResponseError::FetchSessionIdNotFound.code());
-    }
     let deadline = Instant::now() + wait(request.max_wait_ms);
-    let topics = resolve(&core, &call, &request.topics);
-    let notify = Arc::new(Notify::new());
-    // registered before the first look, so that nothing is missed between a look and a wait
-    let mut registrations = Vec::new();
-    for partition in topics.iter().filter_map(|wanted| wanted.topic.as_ref().ok().map(|topic| (topic, wanted))) {
-        let (topic, wanted) = partition;
-        for asked in &wanted.request.partitions {
-            if let Some(partition) = topic.partition(asked.partition) {
-                registrations.push(Waiters::register(&partition.waiters, &notify));
-            }
-        }
-    }
-    loop {
-        let found = look(&core, &call, &request, &topics);
-        let enough = found.bytes >= usize::try_from(request.min_bytes).unwrap_or(0);
-        if enough || found.failed || registrations.is_empty() || core.committer.failure().reason().is_some() {
-            return found.response;
-        }
-        tokio::select! { // cancel-safe: both arms only wait
-            woken = timeout_at(deadline, notify.notified()) => if woken.is_err() {
-                return found.response;
-            },
-            () = core.committer.failure().raised() => return found.response,
-            () = core.stopping.cancelled() => return found.response,
-        }
-    }
+    let answered = match Reading::begin(&core, &call, &request) {
+        Ok(reading) => reading.answer(&core, &call, &request, deadline).await,
+        Err(error) => Err(error),
+    };
+    answered.unwrap_or_else(|error| {
+        core.metrics.count_error(call.api, error.code());
+        FetchResponse::default().with_error_code(error.code())
+    })
 }
 
 fn wait(max_wait_ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(max_wait_ms).unwrap_or(0)).min(FETCH_WAIT_MAX)
 }
 
-/// A topic of the request and what it was found to be.
-struct Wanted<'a> {
-    request: &'a FetchTopic,
-    topic: Result<Arc<Topic>, ResponseError>,
+fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+    live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn resolve<'a>(core: &Core, call: &Call, topics: &'a [FetchTopic]) -> Vec<Wanted<'a>> {
-    let by_id = call.version >= 13;
-    let find = |topic: &FetchTopic| {
-        if by_id {
-            core.topics.by_id(topic.topic_id).ok_or(ResponseError::UnknownTopicId)
-        } else {
-            core.topics.get(&topic.topic).ok_or(ResponseError::UnknownTopicOrPartition)
+/// A fetch under way.
+struct Reading {
+    live: Shared,
+    inbox: Arc<Inbox>,
+    /// The session it belongs to, zero for none.
+    id: i32,
+    /// Epoch of the session's next fetch; another one there means that this fetch has been overtaken.
+    epoch: i32,
+    /// The answer holds all partitions.
+    full: bool,
+    /// The client would like to go on with a session.
+    keep: bool,
+}
+
+impl Reading {
+    /// Finds or makes the session, and takes in what the request changes about it.
+    fn begin(core: &Core, call: &Call, request: &FetchRequest) -> Result<Self, ResponseError> {
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        let by_id = call.version >= BY_ID_SINCE;
+        if matches!(epoch, fetch_sessions::NEW | fetch_sessions::NONE) || call.version < SESSIONS_SINCE {
+            core.fetch_sessions.close(id);
+            let mut live = Live::new(&core.topics, by_id);
+            ask(core, &mut live, request);
+            let keep = epoch == fetch_sessions::NEW && call.version >= SESSIONS_SINCE;
+            let (inbox, epoch) = (Arc::clone(&live.inbox), live.epoch);
+            return Ok(Self { live: Arc::new(Mutex::new(live)), inbox, id: 0, epoch, full: true, keep });
         }
-    };
-    topics.iter().map(|request| Wanted { request, topic: find(request) }).collect()
+        let shared = core.fetch_sessions.take_up(id).ok_or(ResponseError::FetchSessionIdNotFound)?;
+        let mut live = lock(&shared);
+        if live.epoch != epoch {
+            return Err(ResponseError::InvalidFetchSessionEpoch);
+        }
+        if live.by_id != by_id {
+            return Err(ResponseError::FetchSessionTopicIdError);
+        }
+        live.epoch = next_epoch(epoch);
+        ask(core, &mut live, request);
+        for forgotten in &request.forgotten_topics_data {
+            let topic = topic_ref(by_id, &forgotten.topic, forgotten.topic_id);
+            for index in &forgotten.partitions {
+                live.session.forget(topic.clone(), *index);
+            }
+        }
+        let (inbox, epoch, partitions) = (Arc::clone(&live.inbox), live.epoch, live.session.len());
+        drop(live);
+        inbox.call(); // an older fetch of this session that still waits has been overtaken
+        if partitions == 0 {
+            core.fetch_sessions.close(id);
+            return Ok(Self { live: shared, inbox, id: 0, epoch, full: true, keep: false });
+        }
+        if !core.fetch_sessions.resize(id, partitions) {
+            core.fetch_sessions.close(id);
+            return Err(ResponseError::FetchSessionIdNotFound);
+        }
+        Ok(Self { live: shared, inbox, id, epoch, full: false, keep: false })
+    }
+
+    /// Looks until there is enough, or the time is up.
+    async fn answer(
+        self,
+        core: &Core,
+        call: &Call,
+        request: &FetchRequest,
+        deadline: Instant,
+    ) -> Result<FetchResponse, ResponseError> {
+        let mut last = request.max_wait_ms <= 0;
+        loop {
+            if let Some(response) = self.step(core, call, request, last)? {
+                return Ok(response);
+            }
+            tokio::select! { // cancel-safe: all arms only wait
+                woken = timeout_at(deadline, self.inbox.woken()) => last = woken.is_err(),
+                () = core.committer.failure().raised() => last = true,
+                () = core.stopping.cancelled() => last = true,
+            }
+        }
+    }
+
+    /// One look; `None` when it is worth waiting for more.
+    fn step(
+        &self,
+        core: &Core,
+        call: &Call,
+        request: &FetchRequest,
+        last: bool,
+    ) -> Result<Option<FetchResponse>, ResponseError> {
+        let mut live = lock(&self.live);
+        if live.epoch != self.epoch {
+            self.inbox.call(); // this wake was meant for the fetch that goes on with the session
+            return Err(ResponseError::InvalidFetchSessionEpoch);
+        }
+        live.refresh(&core.topics);
+        let mut looks = look(core, request, &live, self.full);
+        let last = last || live.session.is_empty() || core.committer.failure().reason().is_some();
+        if !last && !looks.enough(request) && live.watch() {
+            // watched before the look that decides, so that nothing is missed between it and the wait
+            looks = look(core, request, &live, self.full);
+        }
+        if !last && !looks.enough(request) {
+            return Ok(None);
+        }
+        let id = if self.keep && !live.session.is_empty() {
+            live.watch();
+            core.fetch_sessions.admit(&self.live, live.session.len())
+        } else {
+            self.id
+        };
+        let seen: Vec<(usize, Seen)> = looks.found.iter().map(|found| (found.slot, found.seen)).collect();
+        let included = live.session.answer(&seen, self.full);
+        Ok(Some(respond(core, call, request, &live, looks, &included).with_session_id(id)))
+    }
 }
 
-/// What one look at all partitions found.
+fn topic_ref(by_id: bool, name: &TopicName, id: Uuid) -> TopicRef {
+    if by_id { TopicRef::Id(id) } else { TopicRef::Name(name.0.clone()) }
+}
+
+fn ask(core: &Core, live: &mut Live, request: &FetchRequest) {
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let (offset, max_bytes) = (wanted.fetch_offset, wanted.partition_max_bytes);
+            (wanted.partition, Asked { offset, max_bytes, leader_epoch: wanted.current_leader_epoch })
+        });
+        live.ask(&core.topics, topic_ref(live.by_id, &topic.topic, topic.topic_id), partitions);
+    }
+}
+
+/// What was found in one partition.
 struct Found {
-    response: FetchResponse,
+    slot: usize,
+    seen: Seen,
+    read: Result<Bytes, ResponseError>,
+}
+
+/// What one look at the partitions that are due found.
+struct Looks {
+    found: Vec<Found>,
     bytes: usize,
     /// A partition has an error, which must not wait.
     failed: bool,
 }
 
-fn look(core: &Core, call: &Call, request: &FetchRequest, topics: &[Wanted<'_>]) -> Found {
-    let mut budget = usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX);
-    let mut found = Found { response: FetchResponse::default(), bytes: 0, failed: false };
-    for wanted in topics {
-        let mut answers = Vec::with_capacity(wanted.request.partitions.len());
-        for asked in &wanted.request.partitions {
-            let read = wanted.topic.as_ref().map_err(|error| *error).and_then(|topic| {
-                let partition = topic.partition(asked.partition).ok_or(ResponseError::UnknownTopicOrPartition)?;
-                read(core, partition, asked, budget, found.bytes == 0).map(|records| (partition, records))
-            });
-            let mut answer = PartitionData::default()
-                .with_partition_index(asked.partition)
-                .with_preferred_read_replica(BrokerId(-1))
-                .with_aborted_transactions((request.isolation_level == 1).then(Vec::new));
-            match read {
-                Ok((partition, records)) => {
-                    found.bytes += records.len();
-                    budget = budget.saturating_sub(records.len());
-                    let end = core.visible_end(&partition.log);
-                    answer = answer
-                        .with_high_watermark(end)
-                        .with_last_stable_offset(end)
-                        .with_log_start_offset(partition.log.start_offset())
-                        .with_records(Some(records));
-                }
-                Err(error) => {
-                    found.failed = true;
-                    core.metrics.count_error(call.api, error.code());
-                    answer = answer
-                        .with_error_code(error.code())
-                        .with_high_watermark(-1)
-                        .with_last_stable_offset(-1)
-                        .with_log_start_offset(-1)
-                        .with_records(Some(Bytes::new()));
-                }
-            }
-            answers.push(answer);
-        }
-        found.response.responses.push(
-            FetchableTopicResponse::default()
-                .with_topic(wanted.request.topic.clone())
-                .with_topic_id(wanted.request.topic_id)
-                .with_partitions(answers),
-        );
+impl Looks {
+    fn enough(&self, request: &FetchRequest) -> bool {
+        self.failed || self.bytes >= usize::try_from(request.min_bytes).unwrap_or(0)
     }
-    found
 }
 
+fn look(core: &Core, request: &FetchRequest, live: &Live, full: bool) -> Looks {
+    let mut budget = usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX);
+    let mut looks = Looks { found: Vec::new(), bytes: 0, failed: false };
+    for (slot, entry) in live.session.due() {
+        if !full && looks.bytes > 0 && budget == 0 {
+            break; // those who are left out come first the next time
+        }
+        let partition = entry.handle.partition.as_ref().map_err(|error| *error);
+        let read = partition.and_then(|found| read(core, found, &entry.asked, budget, looks.bytes == 0));
+        let read = read.map(|(records, high_watermark, log_start)| {
+            let (records_come, behind) = (!records.is_empty(), entry.asked.offset < high_watermark);
+            let seen = Seen { high_watermark, log_start, records: records_come, behind, failed: false };
+            (records, seen)
+        });
+        let (read, seen) = match read {
+            Ok((records, seen)) => {
+                looks.bytes += records.len();
+                budget = budget.saturating_sub(records.len());
+                (Ok(records), seen)
+            }
+            Err(error) => {
+                looks.failed = true;
+                let seen = Seen { high_watermark: -1, log_start: -1, records: false, behind: false, failed: true };
+                (Err(error), seen)
+            }
+        };
+        looks.found.push(Found { slot, seen, read });
+    }
+    looks
+}
+
+/// Records, the high watermark and the start of the log.
 fn read(
     core: &Core,
     partition: &Partition,
-    asked: &FetchPartition,
+    asked: &Asked,
     budget: usize,
     first: bool,
-) -> Result<Bytes, ResponseError> {
-    check_epoch(asked.current_leader_epoch)?;
+) -> Result<(Bytes, i64, i64), ResponseError> {
+    check_epoch(asked.leader_epoch)?;
     let end = core.visible_end(&partition.log);
     let start = partition.log.start_offset();
-    if asked.fetch_offset < start || asked.fetch_offset > partition.log.end_offset() {
+    if asked.offset < start || asked.offset > partition.log.end_offset() {
         return Err(ResponseError::OffsetOutOfRange);
     }
-    let most = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(budget);
-    if asked.fetch_offset >= end || (most == 0 && !first) {
-        return Ok(Bytes::new());
+    let most = usize::try_from(asked.max_bytes).unwrap_or(0).min(budget);
+    if asked.offset >= end || (most == 0 && !first) {
+        return Ok((Bytes::new(), end, start));
     }
-    match partition.log.read(asked.fetch_offset, most, first, end) {
-        Ok(bytes) => Ok(Bytes::from(bytes)),
+    match partition.log.read(asked.offset, most, first, end) {
+        Ok(bytes) => Ok((Bytes::from(bytes), end, start)),
         Err(error) => {
             if !matches!(error, commitlog::Error::OffsetOutOfRange { .. }) {
                 tracing::error!(partition = partition.index, error = %daemon::report(&error), "cannot read records");
@@ -160,6 +256,50 @@ fn read(
             Err(log_error_code(&error))
         }
     }
+}
+
+fn respond(
+    core: &Core,
+    call: &Call,
+    request: &FetchRequest,
+    live: &Live,
+    looks: Looks,
+    included: &[bool],
+) -> FetchResponse {
+    let mut topics: Vec<FetchableTopicResponse> = Vec::new();
+    let mut places: HashMap<&TopicRef, usize> = HashMap::new();
+    for (found, included) in looks.found.into_iter().zip(included) {
+        let Some(entry) = live.session.entry(found.slot).filter(|_| *included) else { continue };
+        if let (Ok(partition), Ok(records)) = (&entry.handle.partition, &found.read) {
+            partition.sent_bytes.fetch_add(u64::try_from(records.len()).unwrap_or(0), Ordering::Relaxed);
+        }
+        let error = result_code(&found.read);
+        core.metrics.count_error(call.api, error);
+        let records = found.read.unwrap_or_default();
+        let answer = PartitionData::default()
+            .with_partition_index(entry.index)
+            .with_error_code(error)
+            .with_high_watermark(found.seen.high_watermark)
+            .with_last_stable_offset(found.seen.high_watermark)
+            .with_log_start_offset(found.seen.log_start)
+            .with_preferred_read_replica(BrokerId(-1))
+            .with_aborted_transactions((request.isolation_level == 1).then(Vec::new))
+            .with_records(Some(records));
+        let place = *places.entry(&entry.topic).or_insert_with(|| {
+            topics.push(named(&entry.topic));
+            topics.len() - 1
+        });
+        topics[place].partitions.push(answer);
+    }
+    FetchResponse::default().with_responses(topics)
+}
+
+fn named(topic: &TopicRef) -> FetchableTopicResponse {
+    let (name, id) = match topic {
+        TopicRef::Name(name) => (name.clone(), Uuid::nil()),
+        TopicRef::Id(id) => (StrBytes::new(), *id),
+    };
+    FetchableTopicResponse::default().with_topic(TopicName(name)).with_topic_id(id)
 }
 
 /// A client may say which leader it believes in; there has been but one.

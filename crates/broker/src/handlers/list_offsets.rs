@@ -15,12 +15,14 @@ use crate::core::{Core, LEADER_EPOCH, log_error_code};
 use crate::dispatch::Call;
 use crate::partition::Partition;
 
-// Times below zero are questions of their own.
+// Times below zero are questions of their own, each known from a version on.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const QUESTIONS: [(i64, i16); 5] =
+    [(LATEST, 1), (EARLIEST, 1), (MAX_TIMESTAMP, 7), (EARLIEST_LOCAL, 8), (LATEST_TIERED, 9)];
 
 pub(crate) async fn list_offsets(core: Arc<Core>, call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
@@ -29,8 +31,9 @@ pub(crate) async fn list_offsets(core: Arc<Core>, call: Call, request: ListOffse
         let mut answers = Vec::with_capacity(asked.partitions.len());
         for part in &asked.partitions {
             let partition = topic.as_ref().and_then(|topic| topic.partition(part.partition_index));
-            let found =
-                partition.ok_or(ResponseError::UnknownTopicOrPartition).and_then(|found| find(&core, found, part));
+            let found = partition
+                .ok_or(ResponseError::UnknownTopicOrPartition)
+                .and_then(|found| find(&core, found, part, call.version));
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(part.partition_index);
             answers.push(match found {
                 Ok((offset, timestamp)) => {
@@ -49,8 +52,17 @@ pub(crate) async fn list_offsets(core: Arc<Core>, call: Call, request: ListOffse
 }
 
 /// Offset and time of what was asked for; -1 for none.
-fn find(core: &Core, partition: &Partition, asked: &ListOffsetsPartition) -> Result<(i64, i64), ResponseError> {
+fn find(
+    core: &Core,
+    partition: &Partition,
+    asked: &ListOffsetsPartition,
+    version: i16,
+) -> Result<(i64, i64), ResponseError> {
     check_epoch(asked.current_leader_epoch)?;
+    let known = |(question, since): &(i64, i16)| *question == asked.timestamp && version >= *since;
+    if asked.timestamp < 0 && !QUESTIONS.iter().any(known) {
+        return Err(ResponseError::UnsupportedVersion);
+    }
     let end = core.visible_end(&partition.log);
     // what is not durable yet does not exist for consumers
     let visible = |found: Option<(i64, i64)>| found.filter(|(offset, _)| *offset < end).unwrap_or((-1, -1));
@@ -59,14 +71,13 @@ fn find(core: &Core, partition: &Partition, asked: &ListOffsetsPartition) -> Res
         EARLIEST | EARLIEST_LOCAL => Ok((partition.log.start_offset(), -1)),
         LATEST_TIERED => Ok((-1, -1)),
         MAX_TIMESTAMP => Ok(visible(partition.log.max_timestamp())),
-        timestamp if timestamp >= 0 => {
+        timestamp => {
             let found = partition.log.offset_for_timestamp(timestamp);
             found.map(visible).map_err(|error| {
                 tracing::error!(partition = partition.index, error = %daemon::report(&error), "cannot search a log");
                 log_error_code(&error)
             })
         }
-        _ => Err(ResponseError::InvalidRequest),
     }
 }
 

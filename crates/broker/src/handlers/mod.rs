@@ -9,6 +9,7 @@ pub(crate) mod fetch;
 pub(crate) mod groups;
 pub(crate) mod list_offsets;
 pub(crate) mod offsets;
+pub(crate) mod partitions;
 pub(crate) mod produce;
 pub(crate) mod quotas;
 pub(crate) mod records;
@@ -28,7 +29,7 @@ fn result_code<T>(result: &Result<T, ResponseError>) -> i16 {
     result.as_ref().err().map_or(0, ResponseError::code)
 }
 
-fn text(text: impl Into<String>) -> StrBytes {
+pub(crate) fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
 }
 

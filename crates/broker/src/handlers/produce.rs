@@ -4,6 +4,7 @@
 //! read, in order; the answer follows when the disk has it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use commitlog::batch::Batches;
@@ -156,7 +157,10 @@ fn write(
     let appended = partition.log.append(scratch);
     core.metrics.append_seconds.observe(begun.elapsed().as_secs_f64());
     match appended {
-        Ok(appended) => Ok((Arc::clone(partition), appended.duplicate.unwrap_or(appended.base_offset))),
+        Ok(appended) => {
+            partition.received_bytes.fetch_add(u64::try_from(appended.bytes).unwrap_or(0), Ordering::Relaxed);
+            Ok((Arc::clone(partition), appended.duplicate.unwrap_or(appended.base_offset)))
+        }
         Err(error) => {
             if error.no_space() {
                 core.disk.found_full();

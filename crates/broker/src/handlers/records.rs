@@ -40,8 +40,10 @@ pub(crate) async fn delete(core: Arc<Core>, call: Call, request: DeleteRecordsRe
 fn delete_before(core: &Core, name: &str, index: i32, offset: i64) -> Result<i64, ResponseError> {
     let topic = core.topics.get(name).ok_or(ResponseError::UnknownTopicOrPartition)?;
     let partition = topic.partition(index).ok_or(ResponseError::UnknownTopicOrPartition)?;
-    let policy = topic.config.get("cleanup.policy");
-    if topic.internal() || !policy.contains("delete") {
+    if topic.internal() {
+        return Err(ResponseError::InvalidTopicException);
+    }
+    if !topic.config.get("cleanup.policy").contains("delete") {
         return Err(ResponseError::PolicyViolation);
     }
     let end = core.visible_end(&partition.log);
@@ -50,6 +52,7 @@ fn delete_before(core: &Core, name: &str, index: i32, offset: i64) -> Result<i64
         return Err(ResponseError::OffsetOutOfRange);
     }
     let deleted = partition.log.delete_records_before(offset);
+    partition.waiters.wake(); // fetch sessions tell the new start
     deleted.map_err(|error| {
         tracing::error!(topic = name, partition = index, error = %daemon::report(&error), "cannot delete records");
         log_error_code(&error)

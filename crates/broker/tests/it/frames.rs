@@ -368,6 +368,27 @@ mod bodies {
                 let entry = alter_client_quotas_request::EntryData::default().with_entity(vec![one]).with_ops(vec![op]);
                 encode(v, &AlterClientQuotasRequest::default().with_entries(vec![entry]))
             }
+            ApiKey::ElectLeaders => {
+                let data =
+                    elect_leaders_request::TopicPartitions::default().with_topic(topic()).with_partitions(vec![0]);
+                encode(v, &ElectLeadersRequest::default().with_topic_partitions(Some(vec![data])))
+            }
+            ApiKey::ListPartitionReassignments => {
+                encode(v, &ListPartitionReassignmentsRequest::default().with_topics(None))
+            }
+            ApiKey::DescribeProducers => {
+                let data = describe_producers_request::TopicRequest::default()
+                    .with_name(topic())
+                    .with_partition_indexes(vec![0, 9]);
+                encode(v, &DescribeProducersRequest::default().with_topics(vec![data]))
+            }
+            ApiKey::ListConfigResources => encode(v, &ListConfigResourcesRequest::default()),
+            ApiKey::DescribeTopicPartitions => {
+                let one = describe_topic_partitions_request::TopicRequest::default().with_name(topic());
+                let cursor = describe_topic_partitions_request::Cursor::default().with_topic_name(topic());
+                let request = DescribeTopicPartitionsRequest::default().with_topics(vec![one]);
+                encode(v, &request.with_cursor(Some(cursor)))
+            }
             other => panic!("{other:?} is not asked"),
         }
     }
@@ -410,6 +431,11 @@ mod bodies {
             ApiKey::AlterUserScramCredentials => decode::<AlterUserScramCredentialsRequest>(version, bytes),
             ApiKey::DescribeClientQuotas => decode::<DescribeClientQuotasRequest>(version, bytes),
             ApiKey::AlterClientQuotas => decode::<AlterClientQuotasRequest>(version, bytes),
+            ApiKey::ElectLeaders => decode::<ElectLeadersRequest>(version, bytes),
+            ApiKey::ListPartitionReassignments => decode::<ListPartitionReassignmentsRequest>(version, bytes),
+            ApiKey::DescribeProducers => decode::<DescribeProducersRequest>(version, bytes),
+            ApiKey::ListConfigResources => decode::<ListConfigResourcesRequest>(version, bytes),
+            ApiKey::DescribeTopicPartitions => decode::<DescribeTopicPartitionsRequest>(version, bytes),
             other => panic!("{other:?} is not checked"),
         }
     }

@@ -4,8 +4,10 @@
 
 mod access;
 mod admin;
+mod attacks;
 mod consume;
 mod disk;
+mod fetch_sessions;
 mod frames;
 mod groups;
 mod produce;
@@ -14,3 +16,4 @@ mod registry_clients;
 mod restart;
 mod stopping;
 mod support;
+mod wire;

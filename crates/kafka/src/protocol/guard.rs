@@ -67,6 +67,11 @@ impl<'a> Walk<'a> {
                 self.skip(length)
             }
             Kind::Nested(shape) => self.structure(shape, version),
+            // the codec takes every other byte for an absent one
+            Kind::Optional(shape) => match self.take(1)? {
+                [1] => self.structure(shape, version),
+                _ => Ok(()),
+            },
             Kind::Array(shape) => {
                 for _ in 0..self.count(flexible)? {
                     self.structure(shape, version)?;

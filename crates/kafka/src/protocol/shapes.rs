@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Blob,
     /// A structure in place.
     Nested(&'static Shape),
+    /// A structure behind a byte that says whether it is there.
+    Optional(&'static Shape),
     /// An array of structures.
     Array(&'static Shape),
     /// An array of elements of so many bytes each.
@@ -26,7 +28,7 @@ pub(super) enum Kind {
     TextArray,
 }
 
-use Kind::{Array, Blob, Fixed, FixedArray, Nested, Text, TextArray};
+use Kind::{Array, Blob, Fixed, FixedArray, Nested, Optional, Text, TextArray};
 
 /// A field and the versions (both inclusive) that have it.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +105,11 @@ pub(super) fn of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::AlterClientQuotas => &ALTER_CLIENT_QUOTAS_REQUEST,
         ApiKey::OffsetDelete => &OFFSET_DELETE_REQUEST,
         ApiKey::DescribeCluster => &DESCRIBE_CLUSTER_REQUEST,
+        ApiKey::ElectLeaders => &ELECT_LEADERS_REQUEST,
+        ApiKey::ListPartitionReassignments => &LIST_PARTITION_REASSIGNMENTS_REQUEST,
+        ApiKey::DescribeProducers => &DESCRIBE_PRODUCERS_REQUEST,
+        ApiKey::ListConfigResources => &LIST_CONFIG_RESOURCES_REQUEST,
+        ApiKey::DescribeTopicPartitions => &DESCRIBE_TOPIC_PARTITIONS_REQUEST,
         _ => return None,
     })
 }
@@ -387,3 +394,24 @@ const QUOTA_ENTRY: Shape =
     Shape { flexible_since: 1, fields: &[always(Array(&QUOTA_ENTITY)), always(Array(&QUOTA_OPERATION))], tags: &[] };
 const ALTER_CLIENT_QUOTAS_REQUEST: Shape =
     Shape { flexible_since: 1, fields: &[always(Array(&QUOTA_ENTRY)), always(Fixed(1))], tags: &[] };
+const ELECTED_PARTITIONS: Shape =
+    Shape { flexible_since: 2, fields: &[always(Text), always(FixedArray(4))], tags: &[] };
+const ELECT_LEADERS_REQUEST: Shape = Shape {
+    flexible_since: 2,
+    fields: &[since(1, Fixed(1)), always(Array(&ELECTED_PARTITIONS)), always(Fixed(4))],
+    tags: &[],
+};
+const PARTITIONS_OF_TOPIC: Shape =
+    Shape { flexible_since: 0, fields: &[always(Text), always(FixedArray(4))], tags: &[] };
+const LIST_PARTITION_REASSIGNMENTS_REQUEST: Shape =
+    Shape { flexible_since: 0, fields: &[always(Fixed(4)), always(Array(&PARTITIONS_OF_TOPIC))], tags: &[] };
+const DESCRIBE_PRODUCERS_REQUEST: Shape =
+    Shape { flexible_since: 0, fields: &[always(Array(&PARTITIONS_OF_TOPIC))], tags: &[] };
+const LIST_CONFIG_RESOURCES_REQUEST: Shape = Shape { flexible_since: 0, fields: &[since(1, FixedArray(1))], tags: &[] };
+const DESCRIBED_TOPIC: Shape = Shape { flexible_since: 0, fields: &[always(Text)], tags: &[] };
+const CURSOR: Shape = Shape { flexible_since: 0, fields: &[always(Text), always(Fixed(4))], tags: &[] };
+const DESCRIBE_TOPIC_PARTITIONS_REQUEST: Shape = Shape {
+    flexible_since: 0,
+    fields: &[always(Array(&DESCRIBED_TOPIC)), always(Fixed(4)), always(Optional(&CURSOR))],
+    tags: &[],
+};

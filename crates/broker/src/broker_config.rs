@@ -1,0 +1,101 @@
+//! What the broker tells about its own settings, under the names that admin tools know from Kafka.
+//!
+//! Everything here is a fact of this broker; a setting of Kafka's that has no counterpart is absent. All of it comes from
+//! the command line or is built in, so clients read it and alter nothing.
+
+use crate::access::listener::{Endpoint, FIRST};
+use crate::core::{Core, NODE_ID};
+use crate::limits::{FETCH_SESSIONS_MAX, IDLE_DEADLINE};
+use crate::topic_config::{KEYS, Kind};
+
+/// One fact.
+#[derive(Debug)]
+pub(crate) struct Fact {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    pub(crate) kind: Kind,
+    /// Given by the operator, and not built in.
+    pub(crate) given: bool,
+    pub(crate) summary: &'static str,
+}
+
+fn built_in(name: &'static str, value: &impl ToString, kind: Kind, summary: &'static str) -> Fact {
+    Fact { name, value: value.to_string(), kind, given: false, summary }
+}
+
+fn given(name: &'static str, value: &impl ToString, kind: Kind, summary: &'static str) -> Fact {
+    Fact { given: true, ..built_in(name, value, kind, summary) }
+}
+
+/// The name under which Kafka keeps the broker's default of a topic's setting.
+pub(crate) fn broker_name(topic_setting: &str) -> Option<&'static str> {
+    Some(match topic_setting {
+        "cleanup.policy" => "log.cleanup.policy",
+        "compression.type" => "compression.type",
+        "max.message.bytes" => "message.max.bytes",
+        "message.timestamp.type" => "log.message.timestamp.type",
+        "min.insync.replicas" => "min.insync.replicas",
+        "retention.bytes" => "log.retention.bytes",
+        "retention.ms" => "log.retention.ms",
+        "segment.bytes" => "log.segment.bytes",
+        "segment.ms" => "log.roll.ms",
+        _ => return None,
+    })
+}
+
+/// All facts, by name, as the clients of one listener see them.
+pub(crate) fn facts(core: &Core, endpoint: &Endpoint) -> Vec<Fact> {
+    let settings = &core.settings;
+    let further = settings.listeners.iter().map(|listener| format!(",{}://{}", listener.name, listener.address));
+    let addresses = format!("{FIRST}://{}{}", settings.listen, further.collect::<String>());
+    let advertised = format!("{}://{}:{}", endpoint.name, endpoint.host, endpoint.port);
+    let idle_ms = IDLE_DEADLINE.as_millis();
+    let per_address = settings.connections_per_address_max;
+    let mut facts = vec![
+        given("advertised.listeners", &advertised, Kind::List, "where clients of this listener are told to connect"),
+        built_in(
+            "auto.create.topics.enable",
+            &false,
+            Kind::Boolean,
+            "topics do not come into being by being asked for",
+        ),
+        built_in("broker.id", &NODE_ID.0, Kind::Int, "the only broker"),
+        built_in("connections.max.idle.ms", &idle_ms, Kind::Long, "a connection that is silent for longer is closed"),
+        built_in("default.replication.factor", &1, Kind::Int, "there is one broker"),
+        built_in("delete.topic.enable", &true, Kind::Boolean, "topics can be deleted"),
+        given(
+            "durability",
+            &settings.durability.as_str(),
+            Kind::Text,
+            "synced: acknowledged after fsync; buffered: after the write",
+        ),
+        given("listeners", &addresses, Kind::List, "where the broker listens, each by its name"),
+        given("log.dirs", &settings.data_dir.join("topics").display(), Kind::Text, "folder of the topics"),
+        given("max.connections", &settings.connections_max, Kind::Int, "connections in all; a further one is closed"),
+        given(
+            "max.connections.per.ip",
+            &per_address,
+            Kind::Int,
+            "connections from one address; a further one is closed",
+        ),
+        built_in(
+            "max.incremental.fetch.session.cache.slots",
+            &FETCH_SESSIONS_MAX,
+            Kind::Int,
+            "incremental fetch sessions; without room a client names all of its partitions each time",
+        ),
+        built_in("node.id", &NODE_ID.0, Kind::Int, "the only broker"),
+        built_in("num.partitions", &1, Kind::Int, "partitions of a topic whose creator names none"),
+        built_in("offsets.retention.minutes", &-1, Kind::Int, "committed offsets never expire"),
+        given(
+            "storage.reserve.bytes",
+            &settings.reserve_bytes,
+            Kind::Long,
+            "free bytes below which producers are told to try again later",
+        ),
+    ];
+    let defaults = KEYS.iter().filter_map(|key| Some((broker_name(key.name)?, key)));
+    facts.extend(defaults.map(|(name, key)| built_in(name, &key.default, key.kind, key.summary)));
+    facts.sort_by_key(|fact| fact.name);
+    facts
+}
