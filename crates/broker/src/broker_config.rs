@@ -8,6 +8,9 @@ use crate::core::{Core, NODE_ID};
 use crate::limits::{FETCH_SESSIONS_MAX, IDLE_DEADLINE};
 use crate::topic_config::{KEYS, Kind};
 
+/// The release of Kafka whose requests for administration are all spoken. kafbat sends nothing newer than what it finds here.
+const ADMIN_REQUESTS_OF: &str = "2.6";
+
 /// One fact.
 #[derive(Debug)]
 pub(crate) struct Fact {
@@ -68,6 +71,12 @@ pub(crate) fn facts(core: &Core, endpoint: &Endpoint) -> Vec<Fact> {
             &settings.durability.as_str(),
             Kind::Text,
             "synced: acknowledged after fsync; buffered: after the write",
+        ),
+        built_in(
+            "inter.broker.protocol.version",
+            &ADMIN_REQUESTS_OF,
+            Kind::Text,
+            "there is no other broker; admin tools read here which release's requests they may send",
         ),
         given("listeners", &addresses, Kind::List, "where the broker listens, each by its name"),
         given("log.dirs", &settings.data_dir.join("topics").display(), Kind::Text, "folder of the topics"),
