@@ -14,8 +14,10 @@ const UNKNOWN_TOPIC: i16 = 3;
 const UNSUPPORTED_VERSION: i16 = 35;
 const ELECTION_NOT_NEEDED: i16 = 84;
 
-/// Topics and partition counts of an answer, and where it says to go on.
-fn page(answer: &DescribeTopicPartitionsResponse) -> (Vec<(String, usize)>, Option<(String, i32)>) {
+/// Topics with their number of partitions, and where to go on.
+type Page = (Vec<(String, usize)>, Option<(String, i32)>);
+
+fn page(answer: &DescribeTopicPartitionsResponse) -> Page {
     let topics = answer.topics.iter().map(|topic| (topic.name.as_ref().unwrap().to_string(), topic.partitions.len()));
     let cursor = answer.next_cursor.as_ref();
     (topics.collect(), cursor.map(|cursor| (cursor.topic_name.to_string(), cursor.partition_index)))
