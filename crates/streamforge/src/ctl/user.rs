@@ -35,11 +35,11 @@ pub(crate) enum User {
 /// Whose users.
 #[derive(Debug, Args)]
 pub(crate) struct Folder {
-    /// Data folder of the gateway
+    /// Data folder of the local gateway
     #[arg(long, env = "SF_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Data folder of a broker that runs alone
-    #[arg(long, env = "SF_BROKER_DATA_DIR", conflicts_with = "data_dir")]
+    /// Data folder of a broker that runs alone; goes before that of a gateway
+    #[arg(long, env = "SF_BROKER_DATA_DIR")]
     broker_data_dir: Option<PathBuf>,
 }
 

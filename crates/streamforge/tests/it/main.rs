@@ -14,3 +14,4 @@ mod kills;
 mod outage;
 mod pymodbus;
 mod resources;
+mod users;

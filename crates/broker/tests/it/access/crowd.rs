@@ -1,8 +1,10 @@
 //! Many clients, slow clients, silent clients: limits hold and memory stays modest.
 
+use std::process::Command;
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiVersionsRequest;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -18,17 +20,33 @@ fn memory() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// Connections that both ends of this process have descriptors for, ten thousand at most.
+/// Set for the process that runs the one test alone.
+const ALONE: &str = "SF_TEST_CROWD_ALONE";
+
+/// Connections that both ends of this process may have descriptors for, ten thousand at most.
 fn crowd() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let descriptors: usize = line.split_whitespace().nth(3).unwrap().parse().unwrap();
-    ((descriptors - 500) / 2).min(10_000)
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let descriptors = limit.maximum.map_or(usize::MAX, |most| usize::try_from(most).unwrap());
+    (descriptors.saturating_sub(500) / 2).min(10_000)
 }
 
 // security D.4 39: ten thousand idle connections, and the broker serves on
-#[tokio::test(flavor = "multi_thread")]
-async fn a_silent_crowd_takes_little_memory() {
+#[test]
+fn a_silent_crowd_takes_little_memory() {
+    if std::env::var_os(ALONE).is_none() {
+        // memory and descriptors are the process's, and other tests take some of both
+        let arguments = ["access::crowd::a_silent_crowd_takes_little_memory", "--exact", "--nocapture"];
+        let output = Command::new(std::env::current_exe().unwrap()).args(arguments).env(ALONE, "1").output().unwrap();
+        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}\n{errors}");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(hold_a_crowd());
+}
+
+async fn hold_a_crowd() {
     let broker = Site::start(|settings| {
         settings.connections_max = 20_000;
         settings.connections_per_address_max = 20_000;
@@ -50,8 +68,8 @@ async fn a_silent_crowd_takes_little_memory() {
     let open = format!(" {count}");
     eventually("all are held", async || broker.figures("sf_broker_connections{")[0].ends_with(&open)).await;
     let each = memory().saturating_sub(before) / count;
-    println!("{each} bytes for each of {count} connections");
-    assert!(each < 16 * 1024, "{each} bytes for each of {count} connections");
+    // few connections would only show the noise
+    assert!(each < 10 * 1024 || count < 2_000, "{each} bytes for each of {count} connections");
     let mut one = Client::connect(address).await;
     assert_eq!(one.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
 }
