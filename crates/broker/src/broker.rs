@@ -23,6 +23,7 @@ use crate::access::Access;
 use crate::access::components::Given;
 use crate::access::listener::Endpoint;
 use crate::commit::{Committer, Failure};
+use crate::coordinator::consumer::Timing;
 use crate::coordinator::{Groups, Offsets};
 use crate::core::Core;
 use crate::disk::DiskGuard;
@@ -214,6 +215,7 @@ fn recover(
 
     let log = internal(&topics, OFFSETS_TOPIC, &[("cleanup.policy", "compact"), ("segment.bytes", "4194304")])?;
     let offsets = Offsets::open(log, committer.clone(), Arc::clone(&clock), settings.offsets_rewrite_bytes)?;
+    let offsets = Arc::new(offsets);
     let log = internal(&topics, SCHEMAS_TOPIC, &[("cleanup.policy", "compact")])?;
     let registry = Arc::new(Registry::open(log, committer.clone(), Arc::clone(&clock))?);
 
@@ -225,9 +227,10 @@ fn recover(
     let given = Given::receive(&ctx.launch)?;
     let access = Access::open(data_dir, Arc::clone(vfs), settings.authorize, &settings.super_users, given)?;
     let seats = Places::new(usize::MAX, settings.connections_per_user_max);
+    let timing = Timing { session_ms: settings.consumer_session_ms, heartbeat_ms: settings.consumer_heartbeat_ms };
     let core = Core {
         cluster_id: cluster_id(data_dir, &**vfs)?,
-        groups: Groups::new(settings.group_initial_delay_ms, stopping.clone()),
+        groups: Groups::open(Arc::clone(&offsets), &topics, settings.group_initial_delay_ms, timing, stopping.clone()),
         stopping,
         settings,
         clock,
@@ -328,7 +331,7 @@ async fn watch_groups(core: Arc<Core>, stop: CancellationToken) {
             _ = ticks.tick() => {}
             () = stop.cancelled() => return,
         }
-        let groups = core.groups.tick();
+        let groups = core.groups.tick(&core.topics);
         core.metrics.groups.set(i64::try_from(groups).unwrap_or(i64::MAX));
     }
 }

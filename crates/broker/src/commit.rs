@@ -67,6 +67,12 @@ impl Committer {
     /// Begins to make all that is in `logs` now durable.
     pub(crate) fn commit(&self, logs: Vec<Arc<Log>>) -> Ticket {
         let (sender, receiver) = oneshot::channel();
+        self.commit_then(logs, move |result| drop(sender.send(result))); // nobody waits when the client has gone
+        Ticket(receiver)
+    }
+
+    /// As [`Committer::commit`]; `then` runs on the thread that synced the logs, and must be quick.
+    pub(crate) fn commit_then(&self, logs: Vec<Arc<Log>>, then: impl FnOnce(Result<(), SyncError>) + Send + 'static) {
         let begun = Instant::now();
         let (failure, seconds) = (Arc::clone(&self.failure), self.seconds.clone());
         self.flusher.commit(
@@ -76,10 +82,9 @@ impl Committer {
                 if let Err(SyncError::Failed { reason }) = &result {
                     failure.raise(reason);
                 }
-                drop(sender.send(result)); // nobody waits when the client has gone
+                then(result);
             }),
         );
-        Ticket(receiver)
     }
 
     pub(crate) fn failure(&self) -> &Failure {

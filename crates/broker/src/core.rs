@@ -34,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
-    pub(crate) offsets: Offsets,
+    pub(crate) offsets: Arc<Offsets>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) disk: DiskGuard,

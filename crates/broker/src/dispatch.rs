@@ -21,8 +21,8 @@ use crate::access::throttle;
 use crate::apis;
 use crate::core::Core;
 use crate::handlers::{
-    acls, admin, cluster, configs, credentials, fetch, groups, list_offsets, offsets, partitions, produce, quotas,
-    records, sasl,
+    acls, admin, cluster, configs, consumer_groups, credentials, fetch, groups, list_offsets, offsets, partitions,
+    produce, quotas, records, sasl,
 };
 use crate::unsupported;
 
@@ -165,6 +165,8 @@ fn later(core: Arc<Core>, call: Call, body: Bytes) -> Answering {
         ApiKey::DescribeGroups => answer(core, call, body, groups::describe),
         ApiKey::ListGroups => answer(core, call, body, groups::list),
         ApiKey::DeleteGroups => answer(core, call, body, groups::delete),
+        ApiKey::ConsumerGroupHeartbeat => answer(core, call, body, consumer_groups::heartbeat),
+        ApiKey::ConsumerGroupDescribe => answer(core, call, body, consumer_groups::describe),
         ApiKey::CreateTopics => answer(core, call, body, admin::create_topics),
         ApiKey::DeleteTopics => answer(core, call, body, admin::delete_topics),
         ApiKey::CreatePartitions => answer(core, call, body, admin::create_partitions),

@@ -40,6 +40,11 @@ pub(crate) const PARTITIONS_MAX: usize = 10_000;
 pub(crate) const DESCRIBED_PARTITIONS_MAX: usize = 2_000;
 /// Consumer groups; a further one is refused with COORDINATOR_NOT_AVAILABLE.
 pub(crate) const GROUPS_MAX: usize = 10_000;
+/// Bytes of the record that keeps a classic group over a restart; members of a larger group join anew after one.
+pub(crate) const GROUP_RECORD_BYTES_MAX: usize = 900 * 1024;
+/// Milliseconds that a group without members and offsets is remembered; then it is forgotten, or before when there are
+/// [`GROUPS_MAX`].
+pub(crate) const EMPTY_GROUP_KEPT_MS: i64 = 600_000;
 /// Offsets one group may store; more are refused with INVALID_COMMIT_OFFSET_SIZE.
 pub(crate) const GROUP_OFFSETS_MAX: usize = 20_000;
 /// Bytes of the note a client attaches to an offset; longer ones are refused with OFFSET_METADATA_TOO_LARGE.

@@ -99,6 +99,10 @@ pub struct Settings {
     pub connections_per_user_max: usize,
     /// How long a group that comes to life waits for more members before it hands out partitions.
     pub group_initial_delay_ms: i64,
+    /// How long a member of the consumer group protocol may be silent.
+    pub consumer_session_ms: i64,
+    /// How often members of the consumer group protocol are told to be heard of.
+    pub consumer_heartbeat_ms: i32,
     /// Bytes appended to the group offsets after which they are written anew and the old ones dropped.
     pub offsets_rewrite_bytes: u64,
 }
@@ -124,6 +128,8 @@ impl Settings {
             connections_per_address_max: 1_000,
             connections_per_user_max: 1_000,
             group_initial_delay_ms: 50,
+            consumer_session_ms: 45_000,
+            consumer_heartbeat_ms: 3_000,
             offsets_rewrite_bytes: 4 * 1024 * 1024,
         }
     }

@@ -110,6 +110,7 @@ pub(crate) struct Topics {
     dir: PathBuf,
     trash: PathBuf,
     index: RwLock<Index>,
+    /// Goes up whenever a topic comes, changes or goes.
     generation: AtomicU64,
     admin: Mutex<()>,
 }
@@ -128,7 +129,7 @@ impl Topics {
             dir,
             trash,
             index: RwLock::default(),
-            generation: AtomicU64::new(0),
+            generation: AtomicU64::new(1),
             admin: Mutex::new(()),
         };
         topics.empty_trash();

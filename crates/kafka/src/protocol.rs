@@ -192,6 +192,8 @@ mod tests {
         walks_default::<DescribeProducersRequest>();
         walks_default::<ListConfigResourcesRequest>();
         walks_default::<DescribeTopicPartitionsRequest>();
+        walks_default::<ConsumerGroupHeartbeatRequest>();
+        walks_default::<ConsumerGroupDescribeRequest>();
     }
 
     #[test]
@@ -259,6 +261,23 @@ mod tests {
         let cursor = describe_topic_partitions_request::Cursor::default().with_topic_name(TopicName(text("a")));
         let request = DescribeTopicPartitionsRequest::default().with_topics(vec![topic.clone(), topic]);
         walks(0, &request.with_cursor(Some(cursor)));
+        for version in 0..=1 {
+            use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
+            let owned = TopicPartitions::default().with_partitions(vec![1, 2]);
+            let mut request = ConsumerGroupHeartbeatRequest::default()
+                .with_group_id(GroupId(text("g")))
+                .with_member_id(text("m"))
+                .with_instance_id(Some(text("i")))
+                .with_subscribed_topic_names(Some(vec![TopicName(text("a")), TopicName(text("b"))]))
+                .with_server_assignor(Some(text("uniform")))
+                .with_topic_partitions(Some(vec![owned.clone(), owned]));
+            if version >= 1 {
+                request = request.with_subscribed_topic_regex(Some(text("a.*")));
+            }
+            walks(version, &request);
+            let groups = vec![GroupId(text("g")), GroupId(text("h"))];
+            walks(version, &ConsumerGroupDescribeRequest::default().with_group_ids(groups));
+        }
         for version in 2..=7 {
             let config = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("-1")));
             let topic = CreatableTopic::default().with_name(TopicName(text("a"))).with_configs(vec![config]);

@@ -1,10 +1,13 @@
-//! Who owns the groups: runs the state machine under the group's lock and carries its answers to the waiting requests.
+//! Who owns the groups: runs the state machines under the group's lock, keeps the disk up to date, and carries the
+//! answers to the waiting requests.
 //!
-//! Invariant: what depends on a group's state (an offset commit) happens under the same lock as the check, so a fenced
-//! member cannot write after its successor.
+//! Invariants: what depends on a group's state (an offset commit) happens under the same lock as the check, so a fenced
+//! member cannot write after its successor; an answer goes out after everything its group has written is durable, so
+//! no member knows of a share that a restart forgets.
+//! Look next at `slot.rs` for one group.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kafka_protocol::error::ResponseError;
@@ -12,38 +15,86 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::group::{Action, Answer, Group, Identity, Input, Millis, Token};
-use super::state;
-use crate::limits::GROUPS_MAX;
+use super::consumer::{self, Beat, Catalog, CatalogTopic, Part, Refused, Timing};
+use super::slot::{Letter, Slot, parse_classic_key};
+use super::{Millis, Offsets, classic};
+use crate::limits::{EMPTY_GROUP_KEPT_MS, GROUPS_MAX};
+use crate::topics::Topics;
 
-/// One group and the requests that wait for it.
-#[derive(Debug, Default)]
-struct Slot {
-    group: Group,
-    waiting: HashMap<Token, oneshot::Sender<Answer>>,
-    /// Taken out of the map; whoever still holds it looks again.
-    retired: bool,
+/// Between two ticks the broker may be late by so much; a longer gap is time in which it could not listen.
+const STALL_MS: Millis = 1_000;
+
+/// A group of either protocol.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    Classic(classic::Group),
+    Consumer(consumer::Group),
 }
 
-impl Slot {
-    fn step(&mut self, input: Input, now: Millis) {
-        let (group, actions) = state::next(std::mem::take(&mut self.group), input, now);
-        self.group = group;
-        for Action { token, answer } in actions {
-            if let Some(waiting) = self.waiting.remove(&token) {
-                drop(waiting.send(answer)); // its connection may have gone
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Classic(classic::Group::default())
+    }
+}
+
+impl Kind {
+    pub(crate) fn has_members(&self) -> bool {
+        match self {
+            Self::Classic(group) => !group.members.is_empty(),
+            Self::Consumer(group) => !group.members.is_empty(),
+        }
+    }
+
+    /// The protocol's word for where the group is in its life.
+    pub(crate) fn state(&self) -> &'static str {
+        match self {
+            Self::Classic(group) => group.phase.name(),
+            Self::Consumer(group) => group.state(),
+        }
+    }
+
+    /// Is any member subscribed to this topic? A group whose subscriptions cannot be told is NON_EMPTY_GROUP.
+    pub(crate) fn subscribed(&self, topic: &str) -> Result<bool, ResponseError> {
+        match self {
+            Self::Classic(group) => group.subscribed(topic).ok_or(ResponseError::NonEmptyGroup),
+            Self::Consumer(group) => {
+                Ok(group.members.values().any(|member| group.subscribed(member).any(|name| name == topic)))
             }
+        }
+    }
+
+    /// The protocol's word for the kind of group.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Classic(_) => "classic",
+            Self::Consumer(_) => "consumer",
         }
     }
 }
 
-/// All groups that have, or just had, members.
+/// Who asks to commit, or to read, offsets.
+#[derive(Debug, Clone)]
+pub(crate) struct Speaker {
+    pub(crate) member_id: String,
+    pub(crate) instance_id: Option<String>,
+    /// The generation of a classic member, the epoch of another; negative for a consumer outside of the group.
+    pub(crate) generation: i32,
+    /// The client knows of member epochs (version 9 of committing and fetching).
+    pub(crate) knows_epochs: bool,
+}
+
+/// All groups that have members, or had some.
 #[derive(Debug)]
 pub(crate) struct Groups {
     slots: Mutex<HashMap<String, Arc<Mutex<Slot>>>>,
+    offsets: Arc<Offsets>,
+    catalog: Mutex<Arc<Catalog>>,
     tokens: AtomicU64,
     started: Instant,
+    last_tick: AtomicI64,
+    stalled: AtomicI64,
     initial_delay_ms: i64,
+    timing: Timing,
     stopping: CancellationToken,
 }
 
@@ -52,22 +103,95 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Groups {
-    /// No groups yet. From `stopping` on nobody waits for other members any more.
-    pub(crate) fn new(initial_delay_ms: i64, stopping: CancellationToken) -> Self {
-        let (slots, tokens) = (Mutex::default(), AtomicU64::new(0));
-        Self { slots, tokens, started: Instant::now(), initial_delay_ms, stopping }
+    /// Takes up the groups that the log knows; their members have a session's time to be heard of.
+    /// From `stopping` on nobody waits for other members any more.
+    pub(crate) fn open(
+        offsets: Arc<Offsets>,
+        topics: &Topics,
+        initial_delay_ms: i64,
+        timing: Timing,
+        stopping: CancellationToken,
+    ) -> Self {
+        let groups = Self {
+            slots: Mutex::default(),
+            offsets,
+            catalog: Mutex::default(),
+            tokens: AtomicU64::new(0),
+            started: Instant::now(),
+            last_tick: AtomicI64::new(0),
+            stalled: AtomicI64::new(0),
+            initial_delay_ms,
+            timing,
+            stopping,
+        };
+        let (catalog, now) = (groups.catalog(topics), groups.now());
+        let mut found: BTreeMap<String, Kind> = BTreeMap::new();
+        for (key, value) in groups.offsets.kept() {
+            if let Some(id) = parse_classic_key(&key) {
+                match classic::decode(&value, now) {
+                    Some(group) => drop(found.insert(id, Kind::Classic(group))),
+                    None => {
+                        tracing::warn!(group = id, "the record of this group cannot be read, its members join anew")
+                    }
+                }
+            } else if let Some((id, part)) = Part::parse(&key) {
+                let mut group = match found.remove(&id) {
+                    Some(Kind::Consumer(group)) => group,
+                    _ => consumer::Group::default(),
+                };
+                if consumer::apply(&mut group, part, &value).is_none() {
+                    tracing::warn!(group = id, "a record of this group cannot be read, members may join anew");
+                }
+                found.insert(id, Kind::Consumer(group));
+            }
+        }
+        let mut slots = HashMap::new();
+        for (id, mut kind) in found {
+            if let Kind::Consumer(group) = &mut kind {
+                consumer::resume(group, &catalog, timing.session_ms, now);
+            }
+            slots.insert(id, Arc::new(Mutex::new(Slot::stored(kind))));
+        }
+        Self { slots: Mutex::new(slots), ..groups }
     }
 
     pub(crate) fn initial_delay_ms(&self) -> i64 {
         self.initial_delay_ms
     }
 
+    pub(crate) fn heartbeat_ms(&self) -> i32 {
+        self.timing.heartbeat_ms
+    }
+
+    /// Time in which the broker could listen: a member is not given up for a pause of the broker's own.
     fn now(&self) -> Millis {
+        self.elapsed() - self.stalled.load(Ordering::Relaxed)
+    }
+
+    fn elapsed(&self) -> Millis {
         i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    fn token(&self) -> Token {
+    fn token(&self) -> classic::Token {
         self.tokens.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The topics as they are, made anew only when they have changed.
+    fn catalog(&self, topics: &Topics) -> Arc<Catalog> {
+        let mut catalog = lock(&self.catalog);
+        let version = topics.generation();
+        if catalog.version != version {
+            let mut fresh = Catalog { version, ..Catalog::default() };
+            for topic in topics.all() {
+                if topic.internal() {
+                    fresh.internal.insert(topic.name.to_string());
+                }
+                let entry = CatalogTopic { id: topic.id, partitions: topic.partition_count() };
+                fresh.topics.insert(topic.name.to_string(), entry);
+            }
+            *catalog = Arc::new(fresh);
+        }
+        Arc::clone(&catalog)
     }
 
     fn slot(&self, id: &str, create: bool) -> Result<Option<Arc<Mutex<Slot>>>, ResponseError> {
@@ -77,6 +201,9 @@ impl Groups {
         }
         if !create {
             return Ok(None);
+        }
+        if slots.len() >= GROUPS_MAX {
+            self.forget(&mut slots, 0);
         }
         if slots.len() >= GROUPS_MAX {
             return Err(ResponseError::CoordinatorNotAvailable);
@@ -96,20 +223,28 @@ impl Groups {
         }
     }
 
-    /// Hands an input to a group and waits for the answer, possibly until other members have acted.
-    pub(crate) async fn call(
+    /// Hands an input of the classic protocol to a group and waits for the answer, possibly until other members have
+    /// acted.
+    pub(crate) async fn classic(
         &self,
         id: &str,
-        create: bool,
-        input: impl FnOnce(Token) -> Input,
-    ) -> Result<Answer, ResponseError> {
+        input: impl FnOnce(classic::Token) -> classic::Input,
+    ) -> Result<classic::Answer, ResponseError> {
         let (sender, receiver) = oneshot::channel();
         let token = self.token();
-        let now = self.now();
-        self.with(id, create, |slot| {
-            slot.waiting.insert(token, sender);
-            slot.step(input(token), now);
+        let (now, input) = (self.now(), input(token));
+        let joins = matches!(&input, classic::Input::Join(join) if join.member_id.is_empty());
+        let refused = self.with(id, joins, |slot| {
+            slot.admit_classic(id, &input).err().or_else(|| {
+                slot.wait(token, sender);
+                let letters = slot.step_classic(id, input, now, self.offsets.now_ms());
+                slot.send(&self.offsets, letters);
+                None
+            })
         })?;
+        if let Some(answer) = refused {
+            return Ok(answer);
+        }
         tokio::select! { // cancel-safe: an answer that comes too late finds nobody
             biased;
             answer = receiver => answer.map_err(|_| ResponseError::CoordinatorNotAvailable),
@@ -117,32 +252,62 @@ impl Groups {
         }
     }
 
+    /// Hands an input of the consumer group protocol to a group, and waits until the answer may be told.
+    pub(crate) async fn consumer(&self, id: &str, topics: &Topics, input: consumer::Input) -> Result<Beat, Refused> {
+        let (sender, receiver) = oneshot::channel();
+        let (now, catalog) = (self.now(), self.catalog(topics));
+        let joins = matches!(&input, consumer::Input::Heartbeat(beat) if beat.epoch == 0);
+        let busy = |code: ResponseError| Refused::new(code, "the group cannot be served now, try again");
+        self.with(id, joins, |slot| {
+            if let Some(answer) = slot.step_consumer(id, input, &catalog, self.timing, now) {
+                let letter: Letter = Box::new(move || drop(sender.send(answer))); // its connection may have gone
+                slot.send(&self.offsets, vec![letter]);
+            }
+        })
+        .map_err(busy)?;
+        receiver.await.unwrap_or_else(|_| Err(busy(ResponseError::CoordinatorNotAvailable)))
+    }
+
     /// Runs `action` if this member may commit offsets now; nothing can change the group in between.
     pub(crate) fn commit<T>(
         &self,
         id: &str,
-        who: Identity,
-        generation: i32,
+        speaker: &Speaker,
         action: impl FnOnce() -> T,
     ) -> Result<T, ResponseError> {
-        let (token, now) = (self.token(), self.now());
+        let now = self.now();
         self.with(id, false, |slot| {
-            let (sender, mut receiver) = oneshot::channel();
-            slot.waiting.insert(token, sender);
-            slot.step(Input::Commit { token, who, generation }, now);
-            match receiver.try_recv() {
-                Ok(Answer::Done(Ok(()))) => Ok(action()),
-                Ok(Answer::Done(Err(error))) => Err(error),
-                _ => Err(ResponseError::UnknownServerError),
+            if speaker.generation >= 0 && slot.blank() && !self.offsets.has_group(id) {
+                let code = ResponseError::IllegalGeneration;
+                return Err(if speaker.knows_epochs { ResponseError::GroupIdNotFound } else { code });
             }
+            slot.may_commit(id, speaker, now)?;
+            Ok(action())
         })?
+    }
+
+    /// Runs `action` on a group while its lock is held: nothing can change the group in between. `None` stands for a
+    /// group that has no members and never had any.
+    pub(crate) fn look<T>(&self, id: &str, action: impl FnOnce(Option<&Kind>) -> T) -> T {
+        loop {
+            let slot = lock(&self.slots).get(id).map(Arc::clone);
+            let Some(slot) = slot else { return action(None) };
+            let slot = lock(&slot);
+            if !slot.retired {
+                return action((!slot.blank()).then_some(&slot.kind));
+            }
+        }
     }
 
     /// Runs `action` if the group has no members, and forgets the group.
     pub(crate) fn delete<T>(&self, id: &str, action: impl FnOnce() -> T) -> Result<T, ResponseError> {
         let done = self.with(id, false, |slot| {
-            if !slot.group.members.is_empty() {
+            if slot.kind.has_members() {
                 return Err(ResponseError::NonEmptyGroup);
+            }
+            slot.take_back(id);
+            if !slot.save(&self.offsets) {
+                return Err(ResponseError::CoordinatorNotAvailable);
             }
             slot.retired = true;
             Ok(action())
@@ -151,33 +316,64 @@ impl Groups {
         Ok(done)
     }
 
-    /// A copy of a group as it is now.
-    pub(crate) fn describe(&self, id: &str) -> Option<Group> {
-        let slot = self.slot(id, false).ok().flatten()?;
-        let group = lock(&slot).group.clone();
-        Some(group)
-    }
-
-    /// Names and copies of all groups.
-    pub(crate) fn all(&self) -> Vec<(String, Group)> {
+    /// What `entry` says of each group that is known here.
+    pub(crate) fn each<T>(&self, entry: impl Fn(&str, &Kind) -> T) -> BTreeMap<String, T> {
         let slots: Vec<_> = lock(&self.slots).iter().map(|(id, slot)| (id.clone(), Arc::clone(slot))).collect();
-        slots.into_iter().map(|(id, slot)| (id, lock(&slot).group.clone())).collect()
+        let mut entries = BTreeMap::new();
+        for (id, slot) in slots {
+            let slot = lock(&slot);
+            if !slot.blank() {
+                let entry = entry(&id, &slot.kind);
+                entries.insert(id, entry);
+            }
+        }
+        entries
     }
 
-    /// Lets time pass for all groups, and forgets those without members. Returns how many are left.
-    pub(crate) fn tick(&self) -> usize {
-        let now = self.now();
-        let slots: Vec<_> = lock(&self.slots).values().map(Arc::clone).collect();
-        for slot in &slots {
-            lock(slot).step(Input::Tick, now);
+    /// Lets time pass for all groups, and forgets those that are done. Returns how many have members.
+    pub(crate) fn tick(&self, topics: &Topics) -> usize {
+        let elapsed = self.elapsed();
+        let gap = elapsed - self.last_tick.swap(elapsed, Ordering::Relaxed);
+        if gap > STALL_MS {
+            self.stalled.fetch_add(gap, Ordering::Relaxed);
+            tracing::warn!(
+                gap_ms = gap,
+                "the broker could not run for a while; members of groups are not blamed for it"
+            );
         }
-        let mut slots = lock(&self.slots);
-        slots.retain(|_, slot| {
+        let (now, catalog) = (self.now(), self.catalog(topics));
+        let slots: Vec<_> = lock(&self.slots).iter().map(|(id, slot)| (id.clone(), Arc::clone(slot))).collect();
+        let mut alive = 0;
+        for (id, slot) in &slots {
             let mut slot = lock(slot);
-            let idle = slot.group.members.is_empty() && slot.group.promised.is_empty() && slot.waiting.is_empty();
-            slot.retired = idle;
-            !idle
+            let letters = match slot.kind {
+                Kind::Classic(_) => slot.step_classic(id, classic::Input::Tick, now, self.offsets.now_ms()),
+                Kind::Consumer(_) => {
+                    slot.step_consumer(id, consumer::Input::Tick, &catalog, self.timing, now);
+                    Vec::new()
+                }
+            };
+            slot.send(&self.offsets, letters);
+            alive += usize::from(slot.kind.has_members());
+        }
+        self.forget(&mut lock(&self.slots), EMPTY_GROUP_KEPT_MS);
+        alive
+    }
+
+    /// Forgets groups that have had neither members nor offsets for `kept_ms`.
+    fn forget(&self, slots: &mut HashMap<String, Arc<Mutex<Slot>>>, kept_ms: Millis) {
+        let now = self.now();
+        slots.retain(|id, slot| {
+            let mut slot = lock(slot);
+            if slot.blank() {
+                slot.retired = true;
+            } else if !slot.vacant() || self.offsets.has_group(id) {
+                slot.empty_since = None;
+            } else if now - *slot.empty_since.get_or_insert(now) >= kept_ms {
+                slot.take_back(id);
+                slot.retired = slot.save(&self.offsets);
+            }
+            !slot.retired
         });
-        slots.len()
     }
 }

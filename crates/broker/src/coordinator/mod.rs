@@ -1,14 +1,19 @@
-//! Consumer groups: membership (`state.rs`, pure; `groups.rs` owns it) and committed offsets (`offsets.rs`, durable).
+//! Consumer groups: the classic protocol (`classic/`), the one of KIP-848 (`consumer/`), who owns and keeps them
+//! (`groups.rs`), and committed offsets (`offsets.rs`).
 //!
-//! Membership lives in memory: after a restart every member joins anew. Offsets live in the log and never expire
-//! (STR-12).
+//! Both protocols are pure state machines. What a group has told its members is in the log before they are told, so a
+//! restart finds members, generations and shares as they were. Offsets live in the same log and never expire (STR-12).
 
-mod group;
+pub(crate) mod classic;
+pub(crate) mod consumer;
 mod groups;
 mod offset_records;
 mod offsets;
-mod state;
+mod slot;
+mod wire;
 
-pub(crate) use group::{Answer, Group, Identity, Input, Join, Joined, Sync, Synced};
-pub(crate) use groups::Groups;
+pub(crate) use groups::{Groups, Kind, Speaker};
 pub(crate) use offsets::{Committed, Offsets};
+
+/// Milliseconds on a clock that only goes forward.
+pub(crate) type Millis = i64;

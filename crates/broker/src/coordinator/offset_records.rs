@@ -6,6 +6,7 @@
 use bytes::{Buf, BufMut};
 
 use super::offsets::Committed;
+use super::wire::{put_text, take_text};
 
 /// Whose offset it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,19 +54,6 @@ pub(super) fn decode_value(mut bytes: &[u8]) -> Option<Committed> {
         metadata: take_text(&mut bytes)?,
         time_ms: bytes.try_get_i64().ok()?,
     })
-}
-
-/// Texts are limited long before: names by the protocol's 16-bit lengths, notes by OFFSET_NOTE_BYTES_MAX.
-fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.put_i16(i16::try_from(text.len()).unwrap_or(i16::MAX));
-    bytes.extend_from_slice(&text.as_bytes()[..text.len().min(32_767)]);
-}
-
-fn take_text(bytes: &mut &[u8]) -> Option<String> {
-    let length = usize::try_from(bytes.try_get_i16().ok()?).ok()?;
-    let (text, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    String::from_utf8(text.to_vec()).ok()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Committed offsets: in memory for reading, in a log of their own for ever.
+//! Committed offsets: in memory for reading, in a log of their own for ever. The log holds what must be known of groups
+//! and their members as well; `groups.rs` writes that through here.
 //!
 //! Every commit is a batch in `__consumer_offsets`, durable before it is acknowledged. When enough has been appended,
-//! all live offsets are written anew and everything before them is dropped, so the log stays within a few segments.
-//! Invariant: a rewrite is built and appended under the same lock as commits, so it never holds an older offset than
+//! all live records are written anew and everything before them is dropped, so the log stays within a few segments.
+//! Invariant: a rewrite is built and appended under the same lock as commits, so it never holds an older record than
 //! one that precedes it in the log.
 
 use std::collections::BTreeMap;
@@ -32,6 +33,9 @@ pub(crate) struct Committed {
     pub(crate) time_ms: i64,
 }
 
+/// Key and value of a record that is not an offset; a record without value takes the one of before back.
+pub(super) type Entry = (Vec<u8>, Option<Vec<u8>>);
+
 type GroupOffsets = BTreeMap<(String, i32), Committed>;
 
 /// All committed offsets.
@@ -47,6 +51,8 @@ pub(crate) struct Offsets {
 #[derive(Debug, Default)]
 struct Inner {
     groups: BTreeMap<String, GroupOffsets>,
+    /// Records of groups and members, and those of kinds that are not known here.
+    kept: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Bytes appended since the last rewrite, or found at the start.
     since_rewrite: u64,
     /// Bytes of the last rewrite.
@@ -131,6 +137,51 @@ impl Offsets {
         Ok(Some(self.committer.commit(vec![Arc::clone(&self.log)])))
     }
 
+    /// Writes what is new about a group. Returns the end of the log behind it; see [`Offsets::when_durable`].
+    pub(super) fn keep(&self, entries: Vec<Entry>) -> Result<i64, ResponseError> {
+        let mut inner = self.lock();
+        let news = |(key, value): &Entry| value.is_some() || inner.kept.contains_key(key);
+        let entries: Vec<Entry> = entries.into_iter().filter(news).collect();
+        let records: Vec<Record<'_>> =
+            entries.iter().map(|(key, value)| Record { key, value: value.as_deref() }).collect();
+        self.append(&mut inner, &records)?;
+        for (key, value) in entries {
+            match value {
+                Some(value) => drop(inner.kept.insert(key, value)),
+                None => drop(inner.kept.remove(&key)),
+            }
+        }
+        Ok(self.log.end_offset())
+    }
+
+    /// What [`Offsets::keep`] has written and not taken back, sorted by key.
+    pub(super) fn kept(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.lock().kept.clone()
+    }
+
+    /// Calls `then` when the log is durable up to `end`: at once if it is, else from the thread that syncs it, and never
+    /// if it cannot become so.
+    pub(super) fn when_durable(&self, end: i64, then: impl FnOnce() + Send + 'static) {
+        if self.log.durable_offset() >= end {
+            return then();
+        }
+        self.committer.commit_then(vec![Arc::clone(&self.log)], move |result| {
+            if result.is_ok() {
+                then();
+            }
+        });
+    }
+
+    /// The time of day that records are stamped with.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// Begins to make everything durable that was written so far.
+    pub(crate) fn sync(&self) -> Ticket {
+        self.committer.commit(vec![Arc::clone(&self.log)])
+    }
+
     /// Takes back what all groups have committed for a topic that was deleted.
     pub(crate) fn forget_topic(&self, name: &str) {
         for group in self.groups() {
@@ -178,7 +229,7 @@ impl Offsets {
         self.lock().groups.contains_key(group)
     }
 
-    /// Writes all offsets anew when enough has piled up, and drops what was before. Returns whether it did.
+    /// Writes all records anew when enough has piled up, and drops what was before. Returns whether it did.
     pub(crate) async fn rewrite_if_due(&self) -> Result<bool, commitlog::Error> {
         let (ticket, start) = {
             let mut inner = self.lock();
@@ -194,8 +245,13 @@ impl Offsets {
                     (encode_key(group, topic, *partition), encode_value(committed))
                 })
                 .collect();
-            let entries: Vec<Record<'_>> =
-                encoded.iter().map(|(key, value)| Record { key, value: Some(value) }).collect();
+            let kept = inner.kept.clone();
+            let entries: Vec<Record<'_>> = encoded
+                .iter()
+                .map(|(key, value)| (key, value))
+                .chain(&kept)
+                .map(|(key, value)| Record { key, value: Some(value) })
+                .collect();
             inner.since_rewrite = 0;
             let written = self.append(&mut inner, &entries);
             inner.rewritten = inner.since_rewrite;
@@ -215,7 +271,13 @@ impl Offsets {
 
 impl Inner {
     fn apply(&mut self, record: &Record<'_>) {
-        let Some(key) = decode_key(record.key) else { return };
+        let Some(key) = decode_key(record.key) else {
+            match record.value {
+                Some(value) => drop(self.kept.insert(record.key.to_vec(), value.to_vec())),
+                None => drop(self.kept.remove(record.key)),
+            }
+            return;
+        };
         match record.value.map(decode_value) {
             Some(Some(committed)) => {
                 self.groups.entry(key.group).or_default().insert((key.topic, key.partition), committed);

@@ -17,15 +17,16 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::{result_code, text};
-use crate::coordinator::{Answer, Group, Identity, Input, Join, Joined, Sync, Synced};
+use crate::coordinator::classic::{Answer, Group, Identity, Input, Join, Joined, Phase, Sync, Synced};
+use crate::coordinator::{Kind, consumer};
 use crate::core::{Core, sync_error_code};
 use crate::dispatch::Call;
 use crate::random;
 
 /// Read, delete, describe.
-const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
+pub(super) const GROUP_OPERATIONS: i32 = 0b1_0100_1000;
 
-fn owned(text: Option<StrBytes>) -> Option<String> {
+pub(super) fn owned(text: Option<StrBytes>) -> Option<String> {
     text.map(|text| text.to_string())
 }
 
@@ -36,11 +37,12 @@ fn named(group: &GroupId) -> Result<&str, ResponseError> {
 
 pub(crate) async fn join(core: Arc<Core>, call: Call, request: JoinGroupRequest) -> JoinGroupResponse {
     let protocols = request.protocols.into_iter().map(|one| (one.name.to_string(), copy(&one.metadata))).collect();
+    let instance_id = owned(request.group_instance_id);
     let join = Join {
         token: 0,
         member_id: request.member_id.to_string(),
-        instance_id: owned(request.group_instance_id),
-        fresh_id: random::member_id(&call.client_id),
+        fresh_id: random::member_id(instance_id.as_deref().unwrap_or(&call.client_id)),
+        instance_id,
         client_id: call.client_id.clone(),
         client_host: format!("/{}", call.address),
         session_ms: request.session_timeout_ms,
@@ -48,11 +50,12 @@ pub(crate) async fn join(core: Arc<Core>, call: Call, request: JoinGroupRequest)
         protocol_type: request.protocol_type.to_string(),
         protocols,
         two_steps: call.version >= 4,
+        skips_assignment: call.version >= 9,
         initial_delay_ms: core.groups.initial_delay_ms(),
     };
     let asked = request.member_id.clone();
     let answer = match named(&request.group_id) {
-        Ok(group) => core.groups.call(group, true, |token| Input::Join(Join { token, ..join })).await,
+        Ok(group) => core.groups.classic(group, |token| Input::Join(Join { token, ..join })).await,
         Err(error) => Err(error),
     };
     let (error, member_id) = match answer {
@@ -87,6 +90,7 @@ fn joined_response(joined: Joined, version: i16) -> JoinGroupResponse {
         .with_protocol_name(joined.protocol.map(text).or_else(|| no_protocol(version)))
         .with_leader(text(joined.leader))
         .with_member_id(text(joined.member_id))
+        .with_skip_assignment(joined.skip_assignment)
         .with_members(joined.members.into_iter().map(member).collect())
 }
 
@@ -107,8 +111,11 @@ pub(crate) async fn sync(core: Arc<Core>, call: Call, request: SyncGroupRequest)
         protocol: owned(request.protocol_name),
         assignments,
     };
+    // from version 5 on a member says which protocol it means
+    let unsaid = call.version >= 5 && (sync.protocol_type.is_none() || sync.protocol.is_none());
     let answer = match named(&request.group_id) {
-        Ok(group) => core.groups.call(group, false, |token| Input::Sync(Sync { token, ..sync })).await,
+        Ok(_) if unsaid => Err(ResponseError::InconsistentGroupProtocol),
+        Ok(group) => core.groups.classic(group, |token| Input::Sync(Sync { token, ..sync })).await,
         Err(error) => Err(error),
     };
     let error = match answer {
@@ -129,7 +136,7 @@ pub(crate) async fn heartbeat(core: Arc<Core>, call: Call, request: HeartbeatReq
     let generation = request.generation_id;
     let who = Identity { member_id: request.member_id.to_string(), instance_id: owned(request.group_instance_id) };
     let answer = match named(&request.group_id) {
-        Ok(group) => core.groups.call(group, false, |token| Input::Heartbeat { token, who, generation }).await,
+        Ok(group) => core.groups.classic(group, |token| Input::Heartbeat { token, who, generation }).await,
         Err(error) => Err(error),
     };
     let result = match answer {
@@ -154,7 +161,10 @@ pub(crate) async fn leave(core: Arc<Core>, call: Call, request: LeaveGroupReques
     };
     let named_who = who.clone();
     let answer = match named(&request.group_id) {
-        Ok(group) => core.groups.call(group, false, |token| Input::Leave { token, who }).await,
+        Ok(group) if core.groups.look(group, |kind| matches!(kind, Some(Kind::Consumer(_)))) => {
+            Ok(Answer::Left(expel(&core, group, who).await))
+        }
+        Ok(group) => core.groups.classic(group, |token| Input::Leave { token, who }).await,
         Err(error) => Err(error),
     };
     let results = match answer {
@@ -178,31 +188,49 @@ pub(crate) async fn leave(core: Arc<Core>, call: Call, request: LeaveGroupReques
     LeaveGroupResponse::default().with_members(named_who.into_iter().zip(results).map(member).collect())
 }
 
+/// Members of the consumer group protocol leave by heartbeat; with this request an operator takes static ones out.
+async fn expel(core: &Core, group: &str, who: Vec<Identity>) -> Vec<Result<(), ResponseError>> {
+    let mut results = Vec::with_capacity(who.len());
+    for Identity { member_id, instance_id } in who {
+        results.push(match instance_id.filter(|_| member_id.is_empty()) {
+            Some(instance_id) => {
+                let input = consumer::Input::Expel { instance_id };
+                core.groups.consumer(group, &core.topics, input).await.map(drop).map_err(|refused| refused.code)
+            }
+            None => Err(ResponseError::UnknownMemberId),
+        });
+    }
+    results
+}
+
 pub(crate) async fn describe(core: Arc<Core>, call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let one = |id: GroupId| {
-        let group = core.groups.describe(&id);
-        let known = group.is_some() || core.offsets.has_group(&id);
         let operations = if request.include_authorized_operations { GROUP_OPERATIONS } else { i32::MIN };
         let described = DescribedGroup::default().with_group_id(id.clone()).with_authorized_operations(operations);
-        match group {
-            Some(group) => describe_group(described, &group),
-            None if known => described.with_group_state(StrBytes::from_static_str("Empty")),
-            None => {
-                // from version 6 on a group that does not exist is an error, before it was a dead group
-                let described = described.with_group_state(StrBytes::from_static_str("Dead"));
-                if call.version >= 6 {
-                    described.with_error_code(ResponseError::GroupIdNotFound.code())
-                } else {
-                    described
-                }
+        let found = core.groups.look(&id, |kind| match kind {
+            Some(Kind::Classic(group)) => Ok(describe_group(described.clone(), group)),
+            Some(Kind::Consumer(_)) => Err(format!("group {} is not a classic group", id.0)),
+            None if core.offsets.has_group(&id) => {
+                Ok(described.clone().with_group_state(StrBytes::from_static_str("Empty")))
             }
-        }
+            None => Err(format!("there is no group {}", id.0)),
+        });
+        found.unwrap_or_else(|message| {
+            // from version 6 on a group that does not exist is an error, before it was a dead group
+            let dead = described.with_group_state(StrBytes::from_static_str("Dead"));
+            if call.version < 6 {
+                return dead;
+            }
+            dead.with_error_code(ResponseError::GroupIdNotFound.code()).with_error_message(Some(text(message)))
+        })
     };
     DescribeGroupsResponse::default().with_groups(request.groups.into_iter().map(one).collect())
 }
 
+/// Which protocol was chosen, with the members' words for it, is told of a stable group only.
 fn describe_group(described: DescribedGroup, group: &Group) -> DescribedGroup {
-    let protocol = group.protocol.clone().unwrap_or_default();
+    let stable = group.phase == Phase::Stable;
+    let protocol = group.protocol.clone().filter(|_| stable).unwrap_or_default();
     let members = group
         .members
         .iter()
@@ -213,7 +241,7 @@ fn describe_group(described: DescribedGroup, group: &Group) -> DescribedGroup {
                 .with_client_id(text(member.client_id.clone()))
                 .with_client_host(text(member.client_host.clone()))
                 .with_member_metadata(member.metadata(&protocol))
-                .with_member_assignment(member.assignment.clone())
+                .with_member_assignment(if stable { member.assignment.clone() } else { Bytes::new() })
         })
         .collect();
     described
@@ -224,28 +252,31 @@ fn describe_group(described: DescribedGroup, group: &Group) -> DescribedGroup {
 }
 
 pub(crate) async fn list(core: Arc<Core>, _call: Call, request: ListGroupsRequest) -> ListGroupsResponse {
-    let mut groups: Vec<ListedGroup> = Vec::new();
-    let live = core.groups.all();
-    let entry = |id: &str, state: &'static str, kind: &str| {
+    let entry = |id: &str, state: &'static str, kind: &'static str, protocol_type: &str| {
         ListedGroup::default()
             .with_group_id(GroupId(text(id)))
             .with_group_state(StrBytes::from_static_str(state))
-            .with_protocol_type(text(kind))
-            .with_group_type(StrBytes::from_static_str("classic"))
+            .with_group_type(StrBytes::from_static_str(kind))
+            .with_protocol_type(text(protocol_type))
     };
-    for (id, group) in &live {
-        groups.push(entry(id, group.phase.name(), group.protocol_type.as_deref().unwrap_or_default()));
-    }
+    let mut groups = core.groups.each(|id, kind| {
+        let protocol_type = match kind {
+            Kind::Classic(group) => group.protocol_type.as_deref().unwrap_or_default(),
+            Kind::Consumer(_) => "consumer",
+        };
+        entry(id, kind.state(), kind.name(), protocol_type)
+    });
+    // what has offsets and never had members is a classic group of no protocol
     for id in core.offsets.groups() {
-        if !live.iter().any(|(live, _)| *live == id) {
-            groups.push(entry(&id, "Empty", "consumer"));
-        }
+        groups.entry(id).or_insert_with_key(|id| entry(id, "Empty", "classic", ""));
     }
     let any = |filter: &[StrBytes], value: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
-    groups.retain(|group| any(&request.states_filter, &group.group_state) && any(&request.types_filter, "classic"));
-    ListGroupsResponse::default().with_groups(groups)
+    let wanted = |group: &ListedGroup| {
+        any(&request.states_filter, &group.group_state) && any(&request.types_filter, &group.group_type)
+    };
+    ListGroupsResponse::default().with_groups(groups.into_values().filter(wanted).collect())
 }
 
 pub(crate) async fn delete(core: Arc<Core>, call: Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
@@ -259,12 +290,12 @@ pub(crate) async fn delete(core: Arc<Core>, call: Call, request: DeleteGroupsReq
 }
 
 async fn delete_one(core: &Core, id: &str) -> Result<(), ResponseError> {
-    if core.groups.describe(id).is_none() && !core.offsets.has_group(id) {
+    if id.is_empty() {
+        return Err(ResponseError::InvalidGroupId);
+    }
+    if core.groups.look(id, |kind| kind.is_none()) && !core.offsets.has_group(id) {
         return Err(ResponseError::GroupIdNotFound);
     }
-    let ticket = core.groups.delete(id, || core.offsets.remove(id, |_, _| true))??;
-    match ticket {
-        Some(ticket) => ticket.durable().await.map_err(|error| sync_error_code(&error)),
-        None => Ok(()),
-    }
+    core.groups.delete(id, || core.offsets.remove(id, |_, _| true))??;
+    core.offsets.sync().durable().await.map_err(|error| sync_error_code(&error))
 }

@@ -4,6 +4,7 @@ pub(crate) mod acls;
 pub(crate) mod admin;
 pub(crate) mod cluster;
 pub(crate) mod configs;
+pub(crate) mod consumer_groups;
 pub(crate) mod credentials;
 pub(crate) mod fetch;
 pub(crate) mod groups;

@@ -1,5 +1,6 @@
 //! OffsetCommit, OffsetFetch, OffsetDelete.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -15,8 +16,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::{result_code, text};
-use crate::coordinator::{Committed, Identity};
+use super::{code, result_code, text};
+use crate::coordinator::{Committed, Kind, Speaker, consumer};
 use crate::core::{Core, sync_error_code};
 use crate::dispatch::Call;
 use crate::limits::OFFSET_NOTE_BYTES_MAX;
@@ -49,7 +50,7 @@ pub(crate) async fn commit(core: Arc<Core>, call: Call, request: OffsetCommitReq
         }
         topics.push(OffsetCommitResponseTopic::default().with_name(topic.name.clone()).with_partitions(answers));
     }
-    let code = result_code(&store(&core, &request, accepted).await);
+    let code = result_code(&store(&core, &call, &request, accepted).await);
     for answer in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
         if answer.error_code == 0 {
             answer.error_code = code;
@@ -61,16 +62,18 @@ pub(crate) async fn commit(core: Arc<Core>, call: Call, request: OffsetCommitReq
 
 async fn store(
     core: &Core,
+    call: &Call,
     request: &OffsetCommitRequest,
     offsets: Vec<(String, i32, Committed)>,
 ) -> Result<(), ResponseError> {
-    let who = Identity {
+    let speaker = Speaker {
         member_id: request.member_id.to_string(),
         instance_id: request.group_instance_id.as_ref().map(ToString::to_string),
+        generation: request.generation_id_or_member_epoch,
+        knows_epochs: call.version >= 9,
     };
     let group: &str = &request.group_id;
-    let generation = request.generation_id_or_member_epoch;
-    let ticket = core.groups.commit(group, who, generation, || core.offsets.commit(group, offsets))??;
+    let ticket = core.groups.commit(group, &speaker, || core.offsets.commit(group, offsets))??;
     match ticket {
         Some(ticket) => ticket.durable().await.map_err(|error| sync_error_code(&error)),
         None => Ok(()),
@@ -126,6 +129,17 @@ fn fetch_many(core: &Core, request: OffsetFetchRequest) -> OffsetFetchResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
         let id: &str = &group.group_id;
+        // from version 9 on a member says who it is, and is told when others know better
+        let member_id = group.member_id.as_deref();
+        let allowed = core.groups.look(id, |kind| match kind {
+            Some(Kind::Consumer(known)) => consumer::may_fetch(known, member_id, group.member_epoch),
+            Some(Kind::Classic(_)) | None => Ok(()),
+        });
+        if let Err(error) = allowed {
+            let refused = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
+            groups.push(refused.with_error_code(error.code()));
+            continue;
+        }
         let wanted = match group.topics {
             Some(topics) => topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect(),
             None => everything(core, id),
@@ -149,36 +163,48 @@ fn fetch_many(core: &Core, request: OffsetFetchRequest) -> OffsetFetchResponse {
 }
 
 pub(crate) async fn delete(core: Arc<Core>, call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
-    let result = delete_offsets(&core, &request).await;
-    let code = result_code(&result);
+    let (code, topics) = match delete_offsets(&core, &request).await {
+        Ok(topics) => (0, topics),
+        Err(error) => (error.code(), Vec::new()),
+    };
     core.metrics.count_error(call.api, code);
-    let mut topics = Vec::new();
-    if code == 0 {
-        for topic in request.topics {
-            let answer = |partition: &kafka_protocol::messages::offset_delete_request::OffsetDeleteRequestPartition| {
-                OffsetDeleteResponsePartition::default().with_partition_index(partition.partition_index)
-            };
-            let partitions = topic.partitions.iter().map(answer).collect();
-            topics.push(OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(partitions));
-        }
-    }
     OffsetDeleteResponse::default().with_error_code(code).with_topics(topics)
 }
 
-/// Offsets of a group that has members stay: a member's subscription cannot be told from here.
-async fn delete_offsets(core: &Core, request: &OffsetDeleteRequest) -> Result<(), ResponseError> {
+/// Offsets of topics that a member is subscribed to stay.
+async fn delete_offsets(
+    core: &Core,
+    request: &OffsetDeleteRequest,
+) -> Result<Vec<OffsetDeleteResponseTopic>, ResponseError> {
     let group: &str = &request.group_id;
-    if core.groups.describe(group).is_none() && !core.offsets.has_group(group) {
-        return Err(ResponseError::GroupIdNotFound);
+    let mut topics = Vec::with_capacity(request.topics.len());
+    let removed = core.groups.look(group, |kind| {
+        if kind.is_none() && !core.offsets.has_group(group) {
+            return Err(ResponseError::GroupIdNotFound);
+        }
+        let mut gone: BTreeSet<(&str, i32)> = BTreeSet::new();
+        for topic in &request.topics {
+            let known = core.topics.get(&topic.name);
+            let subscribed = kind.map_or(Ok(false), |kind| kind.subscribed(&topic.name))?;
+            let answer = |partition: i32| {
+                let exists = known.as_ref().is_some_and(|topic| topic.partition(partition).is_some());
+                let error = match (exists, subscribed) {
+                    (false, _) => Some(ResponseError::UnknownTopicOrPartition),
+                    (true, true) => Some(ResponseError::GroupSubscribedToTopic),
+                    (true, false) => None,
+                };
+                OffsetDeleteResponsePartition::default().with_partition_index(partition).with_error_code(code(error))
+            };
+            let partitions: Vec<OffsetDeleteResponsePartition> =
+                topic.partitions.iter().map(|partition| answer(partition.partition_index)).collect();
+            let accepted = partitions.iter().filter(|answer| answer.error_code == 0);
+            gone.extend(accepted.map(|answer| (topic.name.as_str(), answer.partition_index)));
+            topics.push(OffsetDeleteResponseTopic::default().with_name(topic.name.clone()).with_partitions(partitions));
+        }
+        core.offsets.remove(group, |topic, partition| gone.contains(&(topic, partition)))
+    })?;
+    if let Some(ticket) = removed {
+        ticket.durable().await.map_err(|error| sync_error_code(&error))?;
     }
-    let chosen = |name: &str, index: i32| {
-        request.topics.iter().any(|topic| {
-            *topic.name == *name && topic.partitions.iter().any(|partition| partition.partition_index == index)
-        })
-    };
-    let ticket = core.groups.delete(group, || core.offsets.remove(group, chosen))??;
-    match ticket {
-        Some(ticket) => ticket.durable().await.map_err(|error| sync_error_code(&error)),
-        None => Ok(()),
-    }
+    Ok(topics)
 }

@@ -389,6 +389,22 @@ mod bodies {
                 let request = DescribeTopicPartitionsRequest::default().with_topics(vec![one]);
                 encode(v, &request.with_cursor(Some(cursor)))
             }
+            ApiKey::ConsumerGroupHeartbeat => {
+                let mut request = ConsumerGroupHeartbeatRequest::default()
+                    .with_group_id(GroupId(text("k")))
+                    .with_member_id(text(if v == 0 { "" } else { "m" }))
+                    .with_rebalance_timeout_ms(1000)
+                    .with_subscribed_topic_names(Some(vec![topic()]))
+                    .with_topic_partitions(Some(Vec::new()));
+                if v >= 1 {
+                    request = request.with_subscribed_topic_regex(Some(text("t.*")));
+                }
+                encode(v, &request)
+            }
+            ApiKey::ConsumerGroupDescribe => {
+                let ids = vec![GroupId(text("k")), GroupId(text("nobody"))];
+                encode(v, &ConsumerGroupDescribeRequest::default().with_group_ids(ids))
+            }
             other => panic!("{other:?} is not asked"),
         }
     }
@@ -436,6 +452,8 @@ mod bodies {
             ApiKey::DescribeProducers => decode::<DescribeProducersRequest>(version, bytes),
             ApiKey::ListConfigResources => decode::<ListConfigResourcesRequest>(version, bytes),
             ApiKey::DescribeTopicPartitions => decode::<DescribeTopicPartitionsRequest>(version, bytes),
+            ApiKey::ConsumerGroupHeartbeat => decode::<ConsumerGroupHeartbeatRequest>(version, bytes),
+            ApiKey::ConsumerGroupDescribe => decode::<ConsumerGroupDescribeRequest>(version, bytes),
             other => panic!("{other:?} is not checked"),
         }
     }

@@ -110,6 +110,8 @@ pub(super) fn of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::DescribeProducers => &DESCRIBE_PRODUCERS_REQUEST,
         ApiKey::ListConfigResources => &LIST_CONFIG_RESOURCES_REQUEST,
         ApiKey::DescribeTopicPartitions => &DESCRIBE_TOPIC_PARTITIONS_REQUEST,
+        ApiKey::ConsumerGroupHeartbeat => &CONSUMER_GROUP_HEARTBEAT_REQUEST,
+        ApiKey::ConsumerGroupDescribe => &CONSUMER_GROUP_DESCRIBE_REQUEST,
         _ => return None,
     })
 }
@@ -415,3 +417,23 @@ const DESCRIBE_TOPIC_PARTITIONS_REQUEST: Shape = Shape {
     fields: &[always(Array(&DESCRIBED_TOPIC)), always(Fixed(4)), always(Optional(&CURSOR))],
     tags: &[],
 };
+const CONSUMER_TOPIC_PARTITIONS: Shape =
+    Shape { flexible_since: 0, fields: &[always(Fixed(16)), always(FixedArray(4))], tags: &[] };
+const CONSUMER_GROUP_HEARTBEAT_REQUEST: Shape = Shape {
+    flexible_since: 0,
+    fields: &[
+        always(Text),
+        always(Text),
+        always(Fixed(4)),
+        always(Text),
+        always(Text),
+        always(Fixed(4)),
+        always(TextArray),
+        since(1, Text),
+        always(Text),
+        always(Array(&CONSUMER_TOPIC_PARTITIONS)),
+    ],
+    tags: &[],
+};
+const CONSUMER_GROUP_DESCRIBE_REQUEST: Shape =
+    Shape { flexible_since: 0, fields: &[always(TextArray), always(Fixed(1))], tags: &[] };

@@ -1,11 +1,14 @@
-//! The nouns of a classic consumer group: the group, its members, what comes in and what goes out.
+//! The nouns of a classic group: the group, its members, what comes in and what goes out.
 //!
 //! Look next at `state.rs`, which decides.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use kafka_protocol::error::ResponseError;
+
+use crate::coordinator::Millis;
+use crate::coordinator::wire::take_text;
 
 /// Members of one group. A join beyond it is refused with GROUP_MAX_SIZE_REACHED.
 pub(crate) const MEMBERS_MAX: usize = 1_000;
@@ -15,9 +18,6 @@ pub(crate) const SESSION_MS_MIN: i32 = 1_000;
 pub(crate) const SESSION_MS_MAX: i32 = 1_800_000;
 /// Longest time a member may take to rejoin; longer wishes are cut to it.
 pub(crate) const REBALANCE_MS_MAX: i64 = 1_800_000;
-
-/// Milliseconds on a monotonic clock.
-pub(crate) type Millis = i64;
 
 /// Names the waiting request of a member; the owner of the group maps it to a connection.
 pub(crate) type Token = u64;
@@ -30,8 +30,8 @@ pub(crate) enum Phase {
     /// Members are asked to rejoin. The rebalance ends when all have, or at `deadline`; a group that just came to life
     /// waits until then for more members, but not past `latest`.
     Preparing { deadline: Millis, initial: bool, latest: Millis },
-    /// Everybody joined, the leader's assignment is awaited until `deadline`.
-    Completing { deadline: Millis },
+    /// Everybody joined, the leader's assignment is awaited.
+    Completing,
     /// Everybody has an assignment.
     Stable,
 }
@@ -42,7 +42,7 @@ impl Phase {
         match self {
             Self::Empty => "Empty",
             Self::Preparing { .. } => "PreparingRebalance",
-            Self::Completing { .. } => "CompletingRebalance",
+            Self::Completing => "CompletingRebalance",
             Self::Stable => "Stable",
         }
     }
@@ -63,6 +63,8 @@ pub(crate) struct Member {
     pub(crate) assignment: Bytes,
     /// When the member is given up unless it is heard of.
     pub(crate) session_ends: Millis,
+    /// It has to ask for its share of the present generation before then.
+    pub(crate) sync_due: Option<Millis>,
     /// Its join request that waits for the others.
     pub(crate) joining: Option<Token>,
     /// Its sync request that waits for the leader.
@@ -111,6 +113,30 @@ impl Default for Group {
     }
 }
 
+impl Group {
+    /// Is any member subscribed to this topic? `None` when members do not say so in the consumers' way.
+    pub(crate) fn subscribed(&self, topic: &str) -> Option<bool> {
+        if self.members.is_empty() {
+            return Some(false);
+        }
+        if self.protocol_type.as_deref() != Some("consumer") {
+            return None;
+        }
+        let mut any = false;
+        for (_, metadata) in self.members.values().flat_map(|member| &member.protocols) {
+            any |= topics(metadata)?.iter().any(|name| name == topic);
+        }
+        Some(any)
+    }
+}
+
+/// The topics that a consumer subscribes to, the first thing its metadata says in every version.
+fn topics(mut metadata: &[u8]) -> Option<Vec<String>> {
+    metadata.try_get_i16().ok()?;
+    let count = metadata.try_get_i32().ok()?;
+    (0..count).map(|_| take_text(&mut metadata)).collect()
+}
+
 /// A member wants in, or back in.
 #[derive(Debug, Clone)]
 pub(crate) struct Join {
@@ -128,6 +154,8 @@ pub(crate) struct Join {
     pub(crate) fresh_id: String,
     /// The client knows how to come back with the id it was given (join version 4).
     pub(crate) two_steps: bool,
+    /// The client may be told to lead without assigning (join version 9).
+    pub(crate) skips_assignment: bool,
     /// How long a group that comes to life waits for more members.
     pub(crate) initial_delay_ms: i64,
 }
@@ -185,6 +213,8 @@ pub(crate) struct Joined {
     pub(crate) member_id: String,
     /// Id, instance id and metadata of all; for the leader only.
     pub(crate) members: Vec<(String, Option<String>, Bytes)>,
+    /// The leader has nothing to hand out: the shares of this generation stand.
+    pub(crate) skip_assignment: bool,
 }
 
 /// The answer to a sync.
@@ -217,4 +247,13 @@ pub(crate) enum Answer {
 pub(crate) struct Action {
     pub(crate) token: Token,
     pub(crate) answer: Answer,
+}
+
+/// What an input did.
+#[derive(Debug)]
+pub(crate) struct Next {
+    pub(crate) group: Group,
+    pub(crate) actions: Vec<Action>,
+    /// The group has to be on disk before the actions are carried out.
+    pub(crate) save: bool,
 }
