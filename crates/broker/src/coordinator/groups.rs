@@ -131,7 +131,7 @@ impl Groups {
                 match classic::decode(&value, now) {
                     Some(group) => drop(found.insert(id, Kind::Classic(group))),
                     None => {
-                        tracing::warn!(group = id, "the record of this group cannot be read, its members join anew")
+                        tracing::warn!(group = id, "the record of this group cannot be read, its members join anew");
                     }
                 }
             } else if let Some((id, part)) = Part::parse(&key) {
@@ -235,7 +235,7 @@ impl Groups {
         let (now, input) = (self.now(), input(token));
         let joins = matches!(&input, classic::Input::Join(join) if join.member_id.is_empty());
         let refused = self.with(id, joins, |slot| {
-            slot.admit_classic(id, &input).err().or_else(|| {
+            slot.admit_classic(id, &input).or_else(|| {
                 slot.wait(token, sender);
                 let letters = slot.step_classic(id, input, now, self.offsets.now_ms());
                 slot.send(&self.offsets, letters);

@@ -69,16 +69,16 @@ impl Slot {
 
     // === the classic protocol ===
 
-    /// Makes room for a request of the classic protocol. An empty group changes over when a member joins.
-    pub(super) fn admit_classic(&mut self, id: &str, input: &classic::Input) -> Result<(), classic::Answer> {
-        let Kind::Consumer(group) = &self.kind else { return Ok(()) };
+    /// Makes room for a request of the classic protocol, or refuses it. An empty group changes over when a member joins.
+    pub(super) fn admit_classic(&mut self, id: &str, input: &classic::Input) -> Option<classic::Answer> {
+        let Kind::Consumer(group) = &self.kind else { return None };
         if group.members.is_empty() && matches!(input, classic::Input::Join(_)) {
             self.take_back(id);
             self.kind = Kind::default();
-            return Ok(());
+            return None;
         }
         let unknown = ResponseError::UnknownMemberId;
-        Err(match input {
+        Some(match input {
             classic::Input::Join(join) => {
                 let error = ResponseError::InconsistentGroupProtocol;
                 classic::Answer::NotJoined { error, member_id: join.member_id.clone() }

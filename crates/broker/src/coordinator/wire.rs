@@ -22,6 +22,7 @@ pub(super) fn put_maybe_text(bytes: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
+#[expect(clippy::option_option, reason = "cut short and absent are two different things")]
 pub(super) fn take_maybe_text(bytes: &mut &[u8]) -> Option<Option<String>> {
     let length = bytes.try_get_i16().ok()?;
     if length == -1 {
@@ -85,6 +86,7 @@ pub(super) fn put_compact_text(bytes: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
+#[expect(clippy::option_option, reason = "cut short and absent are two different things")]
 pub(super) fn take_compact_text(bytes: &mut &[u8]) -> Option<Option<String>> {
     let Some(length) = take_varint(bytes)?.checked_sub(1) else { return Some(None) };
     let text = take(bytes, usize::try_from(length).ok()?)?;

@@ -29,7 +29,7 @@ pub(crate) async fn heartbeat(
 ) -> ConsumerGroupHeartbeatResponse {
     let group_id = request.group_id.clone();
     let answer = match read(&call, request) {
-        Ok(beat) => core.groups.consumer(&group_id, &core.topics, Input::Heartbeat(beat)).await,
+        Ok(beat) => core.groups.consumer(&group_id, &core.topics, Input::Heartbeat(Box::new(beat))).await,
         Err(refused) => Err(refused),
     };
     let response = ConsumerGroupHeartbeatResponse::default().with_heartbeat_interval_ms(core.groups.heartbeat_ms());

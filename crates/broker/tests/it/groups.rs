@@ -1,9 +1,12 @@
 //! Consumer groups: sharing, rebalancing, committing, fencing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
@@ -26,7 +29,7 @@ fn member(broker: &TestBroker, group: &str, topic: &str, extra: &[(&str, &str)])
     consumer
 }
 
-fn partitions(consumer: &BaseConsumer) -> BTreeSet<i32> {
+pub(crate) fn partitions<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> BTreeSet<i32> {
     consumer
         .assignment()
         .unwrap()
@@ -37,7 +40,7 @@ fn partitions(consumer: &BaseConsumer) -> BTreeSet<i32> {
 }
 
 /// Polls all members until their assignments satisfy `check`.
-fn settle(members: &[&BaseConsumer], check: impl Fn(&[BTreeSet<i32>]) -> bool) {
+pub(crate) fn settle<C: ConsumerContext>(members: &[&BaseConsumer<C>], check: impl Fn(&[BTreeSet<i32>]) -> bool) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         for member in members {
@@ -48,6 +51,57 @@ fn settle(members: &[&BaseConsumer], check: impl Fn(&[BTreeSet<i32>]) -> bool) {
             return;
         }
         assert!(Instant::now() < deadline, "{shares:?}");
+    }
+}
+
+/// Counts how often its consumer is given partitions, or loses some.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rebalances(Arc<AtomicUsize>);
+
+impl Rebalances {
+    pub(crate) fn seen(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl rdkafka::ClientContext for Rebalances {}
+
+impl ConsumerContext for Rebalances {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, _: &Rebalance<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A subscribed member, and what it notices of rebalances.
+pub(crate) fn watched(
+    broker: &TestBroker,
+    topic: &str,
+    settings: &[(&str, &str)],
+) -> (BaseConsumer<Rebalances>, Rebalances) {
+    let rebalances = Rebalances::default();
+    let mut config = broker.client();
+    config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    config.set("reconnect.backoff.max.ms", "200");
+    for (name, value) in settings {
+        config.set(*name, *value);
+    }
+    let consumer: BaseConsumer<Rebalances> = config.create_with_context(rebalances.clone()).unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    (consumer, rebalances)
+}
+
+/// Polls until every member has read `payload`.
+pub(crate) fn all_read(members: &[&BaseConsumer<Rebalances>], payload: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut missing: BTreeSet<usize> = (0..members.len()).collect();
+    while !missing.is_empty() {
+        assert!(Instant::now() < deadline, "{payload} does not come to {missing:?}");
+        for (at, member) in members.iter().enumerate() {
+            let message = member.poll(Duration::from_millis(50));
+            if matches!(message, Some(Ok(message)) if message.payload() == Some(payload.as_bytes())) {
+                missing.remove(&at);
+            }
+        }
     }
 }
 
@@ -198,4 +252,59 @@ async fn groups_are_listed_and_deleted() {
     let mut asked = TopicPartitionList::new();
     asked.add_partition("listed", 0);
     assert_eq!(reader.committed_offsets(asked, PATIENCE).unwrap().elements()[0].offset(), Offset::Invalid);
+}
+
+// STR-11, F22: who is a member is in the log, so a broker that comes back asks nobody to join again
+#[tokio::test(flavor = "multi_thread")]
+async fn members_outlive_the_broker_without_a_rebalance() {
+    let mut broker = TestBroker::start().await;
+    broker.create_topic("steady", 4, &[]).await;
+    for orderly in [false, true] {
+        let group = format!("steady-{orderly}");
+        let mut settings = vec![("group.id", group.as_str())];
+        settings.extend(FAST);
+        let (first, first_sees) = watched(&broker, "steady", &settings);
+        let (second, second_sees) = watched(&broker, "steady", &settings);
+        let settled = tokio::task::spawn_blocking(move || {
+            settle(&[&first, &second], |shares| shares[0].len() == 2 && shares[1].len() == 2);
+            (first, second)
+        });
+        let (first, second) = settled.await.unwrap();
+        let ids = || {
+            let groups = first.fetch_group_list(Some(&group), PATIENCE).unwrap();
+            let mut ids: Vec<String> =
+                groups.groups()[0].members().iter().map(|member| member.id().to_owned()).collect();
+            ids.sort();
+            (groups.groups()[0].state().to_owned(), ids)
+        };
+        let (before, shares) = (ids(), (partitions(&first), partitions(&second)));
+        let seen = (first_sees.seen(), second_sees.seen());
+        if orderly {
+            broker.restart().await;
+        } else {
+            broker.crash_and_restart().await;
+        }
+        assert_eq!(ids(), before, "the members are known before they are heard of");
+        let mark = format!("behind {group}");
+        let producer = broker.producer(&[]);
+        for partition in 0..4 {
+            produce(&producer, "steady", partition, &mark).await;
+        }
+        let reading = tokio::task::spawn_blocking(move || {
+            // partitions that were read to their ends wait for records: several heartbeats pass meanwhile
+            all_read(&[&first, &second], &mark);
+            let mut list = TopicPartitionList::new();
+            for partition in partitions(&first) {
+                list.add_partition_offset("steady", partition, Offset::Offset(1)).unwrap();
+            }
+            first.commit(&list, CommitMode::Sync).unwrap();
+            let until = Instant::now() + Duration::from_secs(1);
+            settle(&[&first, &second], |_| Instant::now() > until);
+            (first, second)
+        });
+        let (first, second) = reading.await.unwrap();
+        assert_eq!((partitions(&first), partitions(&second)), shares, "orderly: {orderly}");
+        assert_eq!((first_sees.seen(), second_sees.seen()), seen, "orderly: {orderly}");
+        tokio::task::spawn_blocking(move || drop((first, second))).await.unwrap();
+    }
 }

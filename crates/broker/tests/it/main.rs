@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod attacks;
 mod consume;
+mod consumer_groups;
 mod disk;
 mod fetch_sessions;
 mod figures;

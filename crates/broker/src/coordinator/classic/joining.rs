@@ -151,7 +151,7 @@ impl Step {
                 answer.skip_assignment = true;
             } else if led {
                 // an older client that learns that it leads would hand out shares that nobody takes
-                answer.leader = old.to_owned();
+                old.clone_into(&mut answer.leader);
                 answer.members.clear();
             }
             return self.answer(token, Answer::Joined(answer));

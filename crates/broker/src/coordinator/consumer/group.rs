@@ -143,7 +143,7 @@ pub(crate) struct Timing {
 /// What may happen to a group.
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
-    Heartbeat(Heartbeat),
+    Heartbeat(Box<Heartbeat>),
     /// An operator takes a static member out.
     Expel {
         instance_id: String,

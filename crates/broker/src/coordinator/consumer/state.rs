@@ -22,7 +22,7 @@ use crate::coordinator::Millis;
 pub(crate) fn next(group: Group, input: Input, catalog: &Catalog, timing: Timing, now: Millis) -> Next {
     let mut step = Step { group, catalog, timing, now, changes: Changes::default() };
     let answer = match input {
-        Input::Heartbeat(beat) => Some(step.heartbeat(beat)),
+        Input::Heartbeat(beat) => Some(step.heartbeat(*beat)),
         Input::Expel { instance_id } => Some(step.expel(&instance_id)),
         Input::Tick => {
             step.tick();
@@ -330,4 +330,356 @@ fn check(beat: &Heartbeat) -> Result<(), Refused> {
         return Err(Refused::new(ResponseError::UnsupportedAssignor, message));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use uuid::Uuid;
+
+    use super::super::group::Progress;
+    use super::super::record::{Part, apply, encode, resume};
+    use super::super::subscription::CatalogTopic;
+    use super::*;
+
+    const TIMING: Timing = Timing { session_ms: 10_000, heartbeat_ms: 1_000 };
+
+    /// A group with its own clock, topics and disk.
+    struct Sim {
+        group: Group,
+        catalog: Catalog,
+        now: Millis,
+        disk: BTreeMap<Vec<u8>, Vec<u8>>,
+    }
+
+    impl Sim {
+        /// One topic, `t`.
+        fn new(partitions: i32) -> Self {
+            let mut sim = Self { group: Group::default(), catalog: Catalog::default(), now: 0, disk: BTreeMap::new() };
+            sim.set_partitions(partitions);
+            sim
+        }
+
+        fn set_partitions(&mut self, partitions: i32) {
+            self.catalog.version += 1;
+            self.catalog.topics.insert("t".to_owned(), CatalogTopic { id: Uuid::from_u128(1), partitions });
+        }
+
+        fn step(&mut self, input: Input) -> Option<Result<Beat, Refused>> {
+            let before = self.group.clone();
+            let next = next(std::mem::take(&mut self.group), input, &self.catalog, TIMING, self.now);
+            if matches!(next.answer, Some(Err(_))) {
+                assert_eq!((&next.group, next.changes.any()), (&before, false), "a refusal changes nothing");
+            }
+            self.group = next.group;
+            for (key, value) in encode("g", Some(&self.group), &next.changes) {
+                match value {
+                    Some(value) => drop(self.disk.insert(key, value)),
+                    None => drop(self.disk.remove(&key)),
+                }
+            }
+            next.answer
+        }
+
+        fn beat(&mut self, beat: Heartbeat) -> Result<Beat, Refused> {
+            self.step(Input::Heartbeat(Box::new(beat))).unwrap()
+        }
+
+        fn join(&mut self, id: &str) -> Beat {
+            self.beat(joining(id)).unwrap()
+        }
+
+        fn join_static(&mut self, id: &str, instance_id: &str) -> Result<Beat, Refused> {
+            self.beat(Heartbeat { instance_id: Some(instance_id.to_owned()), ..joining(id) })
+        }
+
+        fn say(&mut self, id: &str, epoch: i32, owned: Option<&[i32]>) -> Result<Beat, Refused> {
+            self.beat(Heartbeat { owned: owned.map(share), ..hello(id, epoch) })
+        }
+
+        fn code(&mut self, id: &str, epoch: i32) -> ResponseError {
+            self.say(id, epoch, None).unwrap_err().code
+        }
+
+        fn pass(&mut self, millis: Millis) {
+            self.now += millis;
+            assert_eq!(self.step(Input::Tick), None);
+        }
+
+        /// The broker ends and starts anew on what the disk has.
+        fn restart(&mut self) {
+            let mut group = Group::default();
+            for (key, value) in &self.disk {
+                let (id, part) = Part::parse(key).unwrap();
+                assert_eq!(id, "g");
+                apply(&mut group, part, value).unwrap();
+            }
+            resume(&mut group, &self.catalog, TIMING.session_ms, self.now);
+            self.group = group;
+        }
+
+        /// Members `a` and `b` with half of six partitions each, in epoch 2.
+        fn pair() -> Self {
+            let mut sim = Sim::new(6);
+            assert_eq!(sim.join("a").share, Some(share(&[0, 1, 2, 3, 4, 5])));
+            let b = sim.join("b");
+            assert_eq!((b.epoch, b.share), (2, Some(Share::new())), "nothing is free yet");
+            assert_eq!(sim.group.state(), "Reconciling");
+            let a = sim.say("a", 1, None).unwrap();
+            assert_eq!((a.epoch, a.share.map(|share| share.len())), (1, Some(3)), "it gives back first");
+            let kept: Vec<i32> = sim.group.members["a"].assigned.iter().map(|(_, partition)| *partition).collect();
+            let b = sim.say("b", 2, None).unwrap();
+            assert_eq!(b.share, None, "what was not given back is not handed out");
+            let a = sim.say("a", 1, Some(&kept)).unwrap();
+            assert_eq!((a.epoch, a.share), (2, None));
+            let b = sim.say("b", 2, None).unwrap();
+            assert_eq!(b.share.map(|share| share.len()), Some(3));
+            assert_eq!(sim.group.state(), "Stable");
+            sim
+        }
+    }
+
+    fn share(partitions: &[i32]) -> Share {
+        partitions.iter().map(|partition| (Uuid::from_u128(1), *partition)).collect()
+    }
+
+    fn hello(id: &str, epoch: i32) -> Heartbeat {
+        Heartbeat { member_id: id.to_owned(), epoch, ..Heartbeat::default() }
+    }
+
+    fn joining(id: &str) -> Heartbeat {
+        Heartbeat {
+            rebalance_ms: Some(5_000),
+            names: Some(BTreeSet::from(["t".to_owned()])),
+            owned: Some(Share::new()),
+            fresh_id: "fresh".to_owned(),
+            ..hello(id, JOINING)
+        }
+    }
+
+    // STR-11, F22
+    #[test]
+    fn a_partition_changes_hands_only_after_it_was_given_back() {
+        let mut sim = Sim::pair();
+        let answer = sim.say("b", LEAVING, None).unwrap();
+        assert_eq!((answer.epoch, answer.share), (LEAVING, None));
+        let a = sim.say("a", 2, None).unwrap();
+        assert_eq!((a.epoch, a.share), (3, Some(share(&[0, 1, 2, 3, 4, 5]))));
+        assert_eq!(sim.code("b", 2), ResponseError::UnknownMemberId);
+        sim.say("a", LEAVING, None).unwrap();
+        assert_eq!((sim.group.state(), sim.group.epoch), ("Empty", 4));
+        assert_eq!(sim.join("").member_id, "fresh", "a member of request version 0 is given an id");
+    }
+
+    // STR-11, F22: member epochs fence
+    #[test]
+    fn who_is_late_early_or_unknown_is_refused() {
+        let mut sim = Sim::pair();
+        assert_eq!(sim.code("z", 2), ResponseError::UnknownMemberId);
+        assert_eq!(sim.code("a", 3), ResponseError::FencedMemberEpoch, "from a future that never was");
+        assert_eq!(sim.code("a", 1), ResponseError::FencedMemberEpoch, "it does not say what it owns");
+        assert_eq!(may_commit(&sim.group, "a", 2), Ok(()));
+        assert_eq!(may_commit(&sim.group, "a", 1), Err(ResponseError::StaleMemberEpoch));
+        assert_eq!(may_commit(&sim.group, "z", 2), Err(ResponseError::UnknownMemberId));
+        assert_eq!(may_commit(&sim.group, "", -1), Err(ResponseError::UnknownMemberId), "a group that lives");
+        assert_eq!(may_fetch(&sim.group, Some("a"), 1), Err(ResponseError::StaleMemberEpoch));
+        assert_eq!(may_fetch(&sim.group, None, -1), Ok(()));
+        assert_eq!(may_commit(&Group::default(), "", -1), Ok(()));
+        // the answer that told the present epoch may have been lost
+        let kept: Vec<i32> = sim.group.members["a"].assigned.iter().map(|(_, partition)| *partition).collect();
+        assert_eq!(sim.say("a", 1, Some(&kept)).unwrap().epoch, 2);
+        assert_eq!(sim.say("a", 1, Some(&[0, 1, 2, 3, 4, 5])).unwrap_err().code, ResponseError::FencedMemberEpoch);
+    }
+
+    // STR-11
+    #[test]
+    fn a_join_whose_answer_was_lost_may_be_repeated() {
+        let mut sim = Sim::new(2);
+        let first = sim.join("a");
+        assert_eq!(sim.join("a"), first);
+    }
+
+    // STR-11
+    #[test]
+    fn the_silent_and_those_that_keep_what_is_not_theirs_are_given_up() {
+        let mut sim = Sim::pair();
+        sim.pass(6_000);
+        sim.say("a", 2, None).unwrap();
+        sim.pass(5_000);
+        assert_eq!(sim.group.members.keys().collect::<Vec<_>>(), ["a"], "b was not heard of for a session");
+        assert_eq!(sim.say("a", 2, None).unwrap().share.unwrap().len(), 6);
+        sim.join("c");
+        sim.say("a", 3, None).unwrap();
+        for _ in 0..5 {
+            sim.pass(900);
+            sim.say("a", 3, Some(&[0, 1, 2, 3, 4, 5])).unwrap();
+        }
+        sim.pass(600);
+        assert_eq!(sim.code("a", 3), ResponseError::UnknownMemberId, "it had 5 s to give partitions back");
+        assert_eq!(sim.say("c", 4, None).unwrap().share.unwrap().len(), 6);
+    }
+
+    // STR-11
+    #[test]
+    fn a_static_member_that_is_away_finds_its_share_and_has_no_double() {
+        let mut sim = Sim::new(4);
+        sim.join_static("s1", "one").unwrap();
+        assert_eq!(sim.join_static("s2", "one").unwrap_err().code, ResponseError::UnreleasedInstanceId);
+        let from = |id: &str, epoch| Heartbeat { instance_id: Some("one".to_owned()), ..hello(id, epoch) };
+        assert_eq!(sim.beat(from("s1", AWAY)).unwrap().epoch, AWAY);
+        let back = sim.join_static("s2", "one").unwrap();
+        assert_eq!((back.epoch, back.share), (1, Some(share(&[0, 1, 2, 3]))), "no rebalance");
+        assert_eq!(sim.beat(from("s1", 1)).unwrap_err().code, ResponseError::FencedInstanceId);
+        assert_eq!(sim.code("s1", 1), ResponseError::UnknownMemberId);
+        sim.beat(from("s2", AWAY)).unwrap();
+        sim.pass(10_000);
+        assert!(sim.group.members.is_empty(), "it did not come back within its session");
+        sim.join_static("s3", "one").unwrap();
+        let expelled = sim.step(Input::Expel { instance_id: "one".to_owned() }).unwrap();
+        assert_eq!(expelled.map(|beat| beat.member_id), Ok("s3".to_owned()));
+        let nobody = sim.step(Input::Expel { instance_id: "one".to_owned() }).unwrap();
+        assert_eq!(nobody.unwrap_err().code, ResponseError::UnknownMemberId);
+    }
+
+    // STR-11
+    #[test]
+    fn partitions_that_are_added_find_an_owner_at_the_next_heartbeat() {
+        let mut sim = Sim::new(2);
+        sim.join("a");
+        sim.set_partitions(3);
+        let a = sim.say("a", 1, None).unwrap();
+        assert_eq!((a.epoch, a.share), (2, Some(share(&[0, 1, 2]))));
+        sim.catalog.version += 1;
+        assert_eq!(sim.say("a", 2, None).unwrap().epoch, 2, "another topic is no reason for a rebalance");
+        let pattern = Heartbeat { pattern: Some("t|u".to_owned()), names: Some(BTreeSet::new()), ..hello("a", 2) };
+        assert_eq!(sim.beat(pattern).unwrap().epoch, 3);
+        sim.catalog.version += 1;
+        sim.catalog.topics.insert("u".to_owned(), CatalogTopic { id: Uuid::from_u128(2), partitions: 1 });
+        assert_eq!(sim.say("a", 3, None).unwrap().share.unwrap().len(), 4);
+    }
+
+    // STR-11
+    #[test]
+    fn heartbeats_that_make_no_sense_are_refused() {
+        let mut sim = Sim::pair();
+        let wrong = [
+            Heartbeat { names: None, ..joining("c") },
+            Heartbeat { rebalance_ms: None, ..joining("c") },
+            Heartbeat { owned: None, ..joining("c") },
+            Heartbeat { owned: Some(share(&[1])), ..joining("c") },
+            Heartbeat { instance_id: Some(String::new()), ..joining("c") },
+            Heartbeat { rack_id: Some("r".repeat(TEXT_BYTES_MAX + 1)), ..joining("c") },
+            hello("a", AWAY),
+            hello("a", -3),
+            hello("", 2),
+        ];
+        for beat in wrong {
+            let refused = sim.beat(beat.clone()).unwrap_err();
+            assert_eq!(refused.code, ResponseError::InvalidRequest, "{beat:?}");
+        }
+        let assignor = Heartbeat { assignor: Some("sticky".to_owned()), ..joining("c") };
+        assert_eq!(sim.beat(assignor).unwrap_err().code, ResponseError::UnsupportedAssignor);
+        let pattern = Heartbeat { pattern: Some("(".to_owned()), ..hello("a", 2) };
+        assert_eq!(sim.beat(pattern).unwrap_err().code, ResponseError::InvalidRegularExpression);
+        let crowd = (0..MEMBERS_MAX).map(|at| (at.to_string(), Member::default())).collect();
+        sim.group = Group { members: crowd, ..Group::default() };
+        assert_eq!(sim.beat(joining("c")).unwrap_err().code, ResponseError::GroupMaxSizeReached);
+    }
+
+    // STR-11, F22: a restart is no reason for a rebalance
+    #[test]
+    fn a_group_goes_on_after_a_restart_where_it_was() {
+        let mut sim = Sim::pair();
+        let before = sim.group.clone();
+        sim.restart();
+        assert_eq!((sim.group.epoch, &sim.group.target), (before.epoch, &before.target));
+        let beat = sim.say("a", 2, None).unwrap();
+        assert_eq!((beat.epoch, beat.share), (2, None));
+        assert_eq!(sim.group.state(), "Stable");
+        sim.set_partitions(7);
+        sim.restart();
+        assert_eq!(sim.say("a", 2, None).unwrap().epoch, 3, "the topics have changed meanwhile");
+        sim.pass(10_000);
+        assert!(sim.group.members.is_empty() && sim.disk.len() == 2, "of an empty group its epochs are kept");
+    }
+
+    /// A client as the protocol wants it: it gives back at once what it is told to, and says so with its next
+    /// heartbeat. Answers get lost.
+    #[derive(Debug, Default)]
+    struct Client {
+        epoch: i32,
+        owned: Share,
+        /// An answer was lost: the next heartbeat says everything.
+        unsure: bool,
+    }
+
+    // STR-11, F22
+    #[test]
+    fn no_order_of_events_gives_a_partition_to_two_or_to_nobody_for_ever() {
+        let ids = ["a", "b", "c"];
+        for seed in 0..300_u64 {
+            let mut random = seed;
+            let mut draw = |below: u64| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 33) % below
+            };
+            let mut sim = Sim::new(5);
+            let mut clients: HashMap<&str, Client> = HashMap::new();
+            for _ in 0..200 {
+                let id = ids[usize::try_from(draw(3)).unwrap()];
+                match draw(12) {
+                    0 => {
+                        if clients.remove(id).is_some() {
+                            drop(sim.say(id, LEAVING, None));
+                        }
+                    }
+                    1 => sim.restart(),
+                    2 => sim.pass(i64::try_from(draw(1_500)).unwrap()),
+                    3 if draw(5) == 0 => sim.set_partitions(i32::try_from(3 + draw(5)).unwrap()),
+                    _ => turn(&mut sim, &mut clients, id, draw(6) == 0),
+                }
+                let mut seen = Share::new();
+                for (id, client) in &clients {
+                    for place in client.owned.iter().filter(|_| sim.group.members.contains_key(*id)) {
+                        assert!(seen.insert(*place), "seed {seed}: {place:?} has two owners");
+                    }
+                }
+            }
+            // when all goes well again, those that were fenced come back after a session at the latest
+            for _ in 0..40 {
+                sim.pass(500);
+                for id in ids {
+                    turn(&mut sim, &mut clients, id, false);
+                }
+            }
+            assert_eq!(sim.group.state(), "Stable", "seed {seed}: {:?}", sim.group);
+            let owned: usize = clients.values().map(|client| client.owned.len()).sum();
+            let partitions = sim.catalog.topics["t"].partitions;
+            assert_eq!(owned, usize::try_from(partitions).unwrap(), "seed {seed}");
+            assert!(sim.group.members.values().all(|member| member.progress == Progress::Stable));
+        }
+    }
+
+    /// One heartbeat of a client, and what it does with the answer.
+    fn turn<'a>(sim: &mut Sim, clients: &mut HashMap<&'a str, Client>, id: &'a str, lost: bool) {
+        let client = clients.entry(id).or_default();
+        let joins = client.epoch == JOINING;
+        let beat = if joins || client.unsure {
+            Heartbeat { epoch: client.epoch, owned: Some(client.owned.clone()), ..joining(id) }
+        } else {
+            Heartbeat { owned: Some(client.owned.clone()), ..hello(id, client.epoch) }
+        };
+        match sim.beat(beat) {
+            Err(_) => *client = Client::default(), // fenced or given up: it owns nothing, and joins again
+            Ok(_) if lost => client.unsure = true,
+            Ok(beat) => {
+                client.epoch = beat.epoch;
+                client.unsure = false;
+                if let Some(share) = beat.share {
+                    client.owned = share;
+                }
+            }
+        }
+    }
 }
