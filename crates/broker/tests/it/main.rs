@@ -11,6 +11,7 @@ mod disk;
 mod fetch_sessions;
 mod figures;
 mod frames;
+mod group_peers;
 mod groups;
 mod peers;
 mod produce;
