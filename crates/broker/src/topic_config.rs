@@ -36,7 +36,7 @@ pub(crate) const KEYS: &[Key] = &[
         name: "cleanup.policy",
         default: "delete",
         kind: Kind::List,
-        summary: "delete: old segments go by time and size; compact: nothing is deleted by age, and older values of a key may go",
+        summary: "delete: old segments go by time and size; compact: of each key only the newest value stays",
         check: |value| match value {
             "delete" | "compact" | "compact,delete" | "delete,compact" => Ok(()),
             _ => Err("must be delete, compact, or both"),
@@ -54,6 +54,13 @@ pub(crate) const KEYS: &[Key] = &[
                 Err("only producer is supported: batches are stored as they come")
             }
         },
+    },
+    Key {
+        name: "delete.retention.ms",
+        default: "86400000",
+        kind: Kind::Long,
+        summary: "milliseconds for which a compacted topic keeps a tombstone after it was first compacted",
+        check: |value| between(value, 0, i64::MAX, "must be 0 or more"),
     },
     Key {
         name: "max.message.bytes",
@@ -220,6 +227,7 @@ impl TopicConfig {
             retention_bytes,
             max_batch_bytes: usize::try_from(self.number("max.message.bytes")).unwrap_or(1024 * 1024),
             compact,
+            delete_retention_ms: self.number("delete.retention.ms"),
         }
     }
 }

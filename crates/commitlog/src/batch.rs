@@ -322,7 +322,7 @@ impl Records<'_> {
 }
 
 /// Zigzag varint, up to ten bytes.
-fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
+pub(crate) fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let mut value: u64 = 0;
     for (index, byte) in bytes.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f).checked_shl(u32::try_from(index * 7).ok()?)?;
@@ -335,12 +335,20 @@ fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
     None
 }
 
-/// Encodes one uncompressed batch with null keys; for tools and tests, clients bring their own.
+/// Encodes one uncompressed batch; for tools and tests, clients bring their own.
 #[derive(Debug, Clone)]
 pub struct Builder {
     timestamp_ms: i64,
     producer: (i64, i16, i32),
-    records: Vec<(i64, Vec<u8>)>,
+    records: Vec<Staged>,
+}
+
+/// A record of a batch to be built.
+#[derive(Debug, Clone)]
+struct Staged {
+    timestamp_ms: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
 }
 
 impl Builder {
@@ -356,30 +364,35 @@ impl Builder {
         self
     }
 
-    /// Adds a record with its own timestamp.
+    /// Adds a record without key and with its own timestamp.
     #[must_use]
-    pub fn record(mut self, timestamp_ms: i64, value: &[u8]) -> Self {
-        self.records.push((timestamp_ms, value.to_vec()));
+    pub fn record(self, timestamp_ms: i64, value: &[u8]) -> Self {
+        self.keyed(timestamp_ms, None, Some(value))
+    }
+
+    /// Adds a record with its own timestamp; without a value it is a tombstone.
+    #[must_use]
+    pub fn keyed(mut self, timestamp_ms: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
+        self.records.push(Staged { timestamp_ms, key: key.map(<[u8]>::to_vec), value: value.map(<[u8]>::to_vec) });
         self
     }
 
     /// The bytes, base offset 0.
     pub fn build(&self) -> Vec<u8> {
         let mut records = Vec::new();
-        for (index, (timestamp_ms, value)) in self.records.iter().enumerate() {
+        for (index, record) in self.records.iter().enumerate() {
             let mut body = vec![0];
-            put_varint(&mut body, timestamp_ms - self.timestamp_ms);
+            put_varint(&mut body, record.timestamp_ms - self.timestamp_ms);
             put_varint(&mut body, i64::try_from(index).expect("a batch has fewer than 2^31 records"));
-            put_varint(&mut body, -1);
-            put_varint(&mut body, i64::try_from(value.len()).expect("a value is smaller than memory"));
-            body.extend_from_slice(value);
+            put_bytes(&mut body, record.key.as_deref());
+            put_bytes(&mut body, record.value.as_deref());
             put_varint(&mut body, 0);
             put_varint(&mut records, i64::try_from(body.len()).expect("a record is smaller than memory"));
             records.extend_from_slice(&body);
         }
         let count = i32::try_from(self.records.len()).expect("a batch has fewer than 2^31 records");
         let length = i32::try_from(HEADER_BYTES - LENGTH_PREFIX + records.len()).expect("a batch is below 2 GiB");
-        let max_timestamp = self.records.iter().map(|(timestamp, _)| *timestamp).max().unwrap_or(-1);
+        let max_timestamp = self.records.iter().map(|record| record.timestamp_ms).max().unwrap_or(-1);
         let (producer_id, epoch, base_sequence) = self.producer;
 
         let mut batch = Vec::with_capacity(HEADER_BYTES + records.len());
@@ -397,13 +410,48 @@ impl Builder {
         batch.extend_from_slice(&base_sequence.to_be_bytes());
         batch.extend_from_slice(&count.to_be_bytes());
         batch.extend_from_slice(&records);
-        let crc = crc32c::crc32c(&batch[CRC_START..]);
-        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        seal(&mut batch);
         batch
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, value: i64) {
+fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    let len = bytes.map_or(-1, |bytes| i64::try_from(bytes.len()).expect("smaller than memory"));
+    put_varint(out, len);
+    out.extend_from_slice(bytes.unwrap_or_default());
+}
+
+/// An empty batch that spans the offsets `first` to `last` (at most 2^31): what stands where batches were compacted away.
+pub(crate) fn filler(first: i64, last: i64) -> Vec<u8> {
+    let mut batch = Builder::new(-1).build();
+    let delta = i32::try_from(last - first).expect("the caller keeps fillers below 2^31 offsets");
+    batch[23..27].copy_from_slice(&delta.to_be_bytes());
+    place(&mut batch, first);
+    seal(&mut batch);
+    batch
+}
+
+/// The batch with other records: same place and span of offsets, same producer, same base timestamp.
+pub(crate) fn rewritten(batch: &[u8], attributes: i16, max_timestamp: i64, count: usize, records: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES + records.len());
+    out.extend_from_slice(&batch[..HEADER_BYTES]);
+    out.extend_from_slice(records);
+    let length = i32::try_from(out.len() - LENGTH_PREFIX).expect("what is left of a batch is below 2 GiB");
+    out[8..12].copy_from_slice(&length.to_be_bytes());
+    out[21..23].copy_from_slice(&attributes.to_be_bytes());
+    out[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+    let count = i32::try_from(count).expect("no more than there were");
+    out[57..61].copy_from_slice(&count.to_be_bytes());
+    seal(&mut out);
+    out
+}
+
+fn seal(batch: &mut [u8]) {
+    let crc = crc32c::crc32c(&batch[CRC_START..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+}
+
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     loop {
         let low = u8::try_from(rest & 0x7f).expect("seven bits");

@@ -12,6 +12,7 @@
 
 pub mod batch;
 mod clock;
+mod compact;
 mod error;
 mod flush;
 mod index;
@@ -31,6 +32,7 @@ mod verify;
 mod vfs;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use compact::{Codec, Compacted, KEY_BYTES_MAX, UNPACKED_BYTES_MAX, Uncompressed};
 pub use error::{Error, SyncError};
 pub use flush::{Done, Flusher};
 pub use log::{Appended, Log, LogOptions, remove_dir};

@@ -1,6 +1,6 @@
 //! One partition's log: appending, making durable, and the figures everybody asks for.
 //!
-//! Locks, in the order in which they may be taken: `maintenance` (one sync, trim or repair at a time, may wait for the
+//! Locks, in the order in which they may be taken: `compaction` (one pass at a time), `maintenance` (one sync, trim or repair at a time, may wait for the
 //! disk), then `state` (never held across anything slower than one buffered write). So appends and reads go on while a
 //! sync runs.
 //!
@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::batch::{self, Batches};
 use crate::clock::Clock;
+use crate::compact::Compaction;
 use crate::error::Error;
 use crate::flush::FlushSlot;
 use crate::index;
@@ -44,8 +45,10 @@ pub struct LogOptions {
     pub retention_bytes: Option<u64>,
     /// Larger batches are refused.
     pub max_batch_bytes: usize,
-    /// The topic keeps the last value of each key for ever: neither time nor size removes anything.
+    /// [`Log::compact`] removes what a newer value of the same key has replaced.
     pub compact: bool,
+    /// Tombstones are kept for this long after the first compaction that saw them, so that readers learn of them.
+    pub delete_retention_ms: i64,
 }
 
 impl Default for LogOptions {
@@ -58,6 +61,7 @@ impl Default for LogOptions {
             retention_bytes: None,
             max_batch_bytes: 1024 * 1024,
             compact: false,
+            delete_retention_ms: 24 * 3_600 * 1_000,
         }
     }
 }
@@ -84,6 +88,7 @@ pub struct Log {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dir: PathBuf,
     pub(crate) state: Mutex<State>,
+    pub(crate) compaction: Mutex<Compaction>,
     pub(crate) maintenance: Mutex<()>,
     pub(crate) cache: Mutex<ReadCache>,
     pub(crate) flush: Mutex<FlushSlot>,
@@ -152,6 +157,7 @@ impl Log {
             vfs,
             clock,
             dir: dir.to_path_buf(),
+            compaction: Mutex::default(),
             maintenance: Mutex::new(()),
             cache: Mutex::new(ReadCache::default()),
             flush: Mutex::new(FlushSlot::default()),

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::compact;
 use crate::error::Error;
 use crate::index::{self, Body, Footer};
 use crate::log::{Active, Condition, LogOptions, State};
@@ -119,6 +120,7 @@ pub(crate) fn recover(
     let mut recovery = Recovery::default();
     let names = vfs.list(dir).map_err(Error::io("list", dir))?;
     salvage::resume(vfs, dir, &names)?;
+    compact::discard_unfinished(vfs, dir, &names)?;
     let mut names = Names::default();
     let start = read_start_offset(vfs, dir)?;
     loop {

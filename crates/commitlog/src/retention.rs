@@ -134,15 +134,11 @@ struct Plan {
 }
 
 fn expired(state: &State, newest_ms: i64, now_ms: i64) -> bool {
-    let limit = state.options.retention_ms.filter(|_| !state.options.compact);
-    limit.is_some_and(|limit| now_ms.saturating_sub(newest_ms) > limit)
+    state.options.retention_ms.is_some_and(|limit| now_ms.saturating_sub(newest_ms) > limit)
 }
 
 /// Decides how far to trim. Pure.
 fn plan(state: &State, now_ms: i64, durable: i64) -> Plan {
-    if state.options.compact {
-        return Plan::default();
-    }
     let active_bytes = state.active.as_ref().map_or(0, |active| active.meta.len);
     let mut kept: u64 = state.closed.iter().map(|segment| segment.footer.file_len).sum::<u64>() + active_bytes;
     let (mut by_time, mut by_size) = (0, 0);

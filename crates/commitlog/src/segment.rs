@@ -15,7 +15,7 @@ use crate::producers::Producers;
 use crate::vfs::VfsFile;
 
 /// Bytes the scanner reads at once. Larger batches are checked piece by piece.
-const WINDOW_BYTES: usize = 256 * 1024;
+pub(crate) const WINDOW_BYTES: usize = 256 * 1024;
 
 /// `<20 digits>.<extension>` in `dir`.
 pub(crate) fn path(dir: &Path, base: i64, extension: &str) -> PathBuf {

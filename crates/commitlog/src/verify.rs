@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::compact::COMPACT;
 use crate::error::Error;
 use crate::index::Footer;
 use crate::recovery::{self, read_index};
@@ -114,7 +115,7 @@ pub fn verify(vfs: &dyn Vfs, dir: &Path) -> Result<Verified, Error> {
     for name in &names {
         if name.contains(".log.") {
             verified.set_aside.push(dir.join(name));
-        } else if name.ends_with(&format!(".{}", segment::SALVAGE)) {
+        } else if [segment::SALVAGE, COMPACT].iter().any(|unfinished| name.ends_with(&format!(".{unfinished}"))) {
             verified.unfinished.push(dir.join(name));
         }
     }

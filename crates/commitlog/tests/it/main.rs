@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "also in the helpers of the tests a panic is the report")]
 
 mod basics;
+mod compaction;
 mod crash_states;
 mod damage;
 mod faults;
 mod flusher;
+mod golden;
 mod laboratory;
 mod model;
 mod producers;

@@ -71,7 +71,7 @@ fn expired_active_segment_goes_too() {
 #[test]
 fn compacted_topics_are_not_trimmed() {
     let vfs = SimVfs::new();
-    let options = LogOptions { retention_ms: Some(1), retention_bytes: Some(1), compact: true, ..small() };
+    let options = LogOptions { compact: true, ..small() };
     let log = filled(&vfs, options, 50);
     assert_eq!(log.apply_retention(1_000_000).unwrap().segments, 0);
     assert_eq!(log.start_offset(), 0);
