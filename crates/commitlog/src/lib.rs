@@ -26,6 +26,7 @@ mod retention;
 mod salvage;
 mod segment;
 mod sim;
+mod slice;
 pub mod state_file;
 mod sync;
 mod verify;
@@ -40,5 +41,6 @@ pub use producers::{BATCHES_REMEMBERED, PRODUCER_EXPIRY_MS, PRODUCERS_MAX, Produ
 pub use recovery::{Cut, Damage, Recovery};
 pub use retention::{Removed, SEGMENTS_BY_SIZE_MAX, SEGMENTS_BY_TIME_MAX};
 pub use sim::{Crash, Fault, SimVfs};
+pub use slice::{Fetched, FileSlice};
 pub use verify::{IndexState, Verified, VerifiedDamage, VerifiedSegment, VerifiedTail, verify};
 pub use vfs::{OpenMode, RealVfs, Vfs, VfsFile};

@@ -6,7 +6,7 @@
 //!
 //! Invariants: `start <= durable <= next`; closed segments are ascending and do not overlap; nothing in a segment is
 //! reported durable before the data and the index file of every earlier segment and the names of all of them are.
-//! Syncing is in `sync.rs`, group commit in `flush.rs`, reading in `read.rs`, trimming in `retention.rs`, opening in
+//! Syncing is in `sync.rs`, group commit in `flush.rs`, reading in `read.rs`, fetching in `slice.rs`, trimming in `retention.rs`, opening in
 //! `recovery.rs`.
 
 use std::collections::VecDeque;
@@ -93,6 +93,8 @@ pub struct Log {
     pub(crate) cache: Mutex<ReadCache>,
     pub(crate) flush: Mutex<FlushSlot>,
     pub(crate) durable: AtomicI64,
+    /// Records from here on were written by this process.
+    pub(crate) opened_at: i64,
     pub(crate) on_durable: RwLock<Option<DurableCallback>>,
 }
 
@@ -162,6 +164,7 @@ impl Log {
             cache: Mutex::new(ReadCache::default()),
             flush: Mutex::new(FlushSlot::default()),
             durable: AtomicI64::new(state.start),
+            opened_at: state.next,
             on_durable: RwLock::new(None),
             state: Mutex::new(state),
         });

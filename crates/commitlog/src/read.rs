@@ -1,9 +1,10 @@
 //! Reading: whole batches by offset, and offsets by time.
 //!
-//! Reads are positional and hold no lock while the disk works. Every batch that leaves has been checked again: offset
+//! Reads are positional and hold no lock while the disk works. Every batch that leaves here has been checked again: offset
 //! chain, leader epoch and CRC32C; so bit rot in a closed segment is reported once with the exact offsets, the segment
 //! is repaired (`salvage.rs`) and readers go on behind the hole. Buffers are bounded by what the caller asks for, or by
 //! one batch.
+//! Fetching without reading is in `slice.rs`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,6 +19,7 @@ use crate::producers::Producers;
 use crate::recovery::{Damage, read_index};
 use crate::salvage;
 use crate::segment::{self, Meta, Segment, Window};
+use crate::slice::Checked;
 use crate::vfs::{OpenMode, VfsFile};
 
 /// Closed segments kept open for readers; on reaching it the one opened first is closed.
@@ -33,20 +35,21 @@ const TIME_SEARCH_BYTES: usize = 64 * 1024;
 pub(crate) struct ReadCache {
     hints: VecDeque<Hint>,
     segments: VecDeque<(i64, OpenSegment)>,
+    pub(crate) checked: Vec<Checked>,
 }
 
 /// The batch with base offset `offset` starts at `position` of segment `base`.
 #[derive(Debug, Clone, Copy)]
-struct Hint {
-    offset: i64,
-    base: i64,
-    position: u64,
+pub(crate) struct Hint {
+    pub(crate) offset: i64,
+    pub(crate) base: i64,
+    pub(crate) position: u64,
 }
 
 #[derive(Debug, Clone)]
-struct OpenSegment {
+pub(crate) struct OpenSegment {
     file: Arc<dyn VfsFile>,
-    entries: Arc<Vec<Entry>>,
+    pub(crate) entries: Arc<Vec<Entry>>,
 }
 
 impl ReadCache {
@@ -54,14 +57,15 @@ impl ReadCache {
     pub(crate) fn forget(&mut self, base: i64) {
         self.hints.retain(|hint| hint.base != base);
         self.segments.retain(|(cached, _)| *cached != base);
+        self.checked.retain(|known| known.base != base);
     }
 
-    fn hint(&mut self, offset: i64, base: i64) -> Option<u64> {
+    pub(crate) fn hint(&self, offset: i64, base: i64) -> Option<u64> {
         let index = self.hints.iter().position(|hint| hint.offset == offset && hint.base == base)?;
         Some(self.hints[index].position)
     }
 
-    fn remember(&mut self, consumed: i64, hint: Hint) {
+    pub(crate) fn remember(&mut self, consumed: i64, hint: Hint) {
         // The reader that came from `consumed` will not come back there; others may, and search again.
         self.hints.retain(|known| known.offset != consumed && known.offset != hint.offset);
         if self.hints.len() == HINTS_MAX {
@@ -72,23 +76,23 @@ impl ReadCache {
 }
 
 /// A stretch of batches to read from: `base` names the segment, `offset` and `position` a batch start in it.
-struct Place {
-    base: i64,
-    len: u64,
-    next: i64,
+pub(crate) struct Place {
+    pub(crate) base: i64,
+    pub(crate) len: u64,
+    pub(crate) next: i64,
     offset: i64,
     position: u64,
-    file: Arc<dyn VfsFile>,
+    pub(crate) file: Arc<dyn VfsFile>,
 }
 
 /// Where an offset lives, as far as it is known without touching the disk.
-enum Located {
+pub(crate) enum Located {
     Ready(Place),
     Closed(Arc<Segment>),
 }
 
 /// Stored bytes are not what they should be.
-enum ReadFailure {
+pub(crate) enum ReadFailure {
     Io(io::Error),
     Damaged,
 }
@@ -203,7 +207,7 @@ impl Log {
         Some(exact.unwrap_or((max.batch_offset, max.timestamp)))
     }
 
-    fn place(&self, located: Located, offset: i64) -> Result<Place, Error> {
+    pub(crate) fn place(&self, located: Located, offset: i64) -> Result<Place, Error> {
         let segment = match located {
             Located::Ready(place) => return Ok(place),
             Located::Closed(segment) => segment,
@@ -215,7 +219,7 @@ impl Log {
         Ok(Place { base: footer.base, len: footer.data_len, next: footer.next, offset, position, file: open.file })
     }
 
-    fn open_segment(&self, segment: &Segment) -> Result<OpenSegment, Error> {
+    pub(crate) fn open_segment(&self, segment: &Segment) -> Result<OpenSegment, Error> {
         if let Some(unsettled) = lock(&segment.unsettled).as_ref() {
             return Ok(OpenSegment { file: Arc::clone(&unsettled.file), entries: Arc::clone(&unsettled.entries) });
         }
@@ -280,9 +284,13 @@ impl Log {
         }
         let (whole, next) = whole_batches(&bytes, first, limit)?;
         bytes.truncate(whole);
-        if whole > 0 && next < place.next {
-            let hint = Hint { offset: next, base: place.base, position: position + to_u64(whole) };
-            lock(&self.cache).remember(wanted, hint);
+        if whole > 0 {
+            let end = position + to_u64(whole);
+            let mut cache = lock(&self.cache);
+            Checked::add(&mut cache.checked, place.base, position..end, self.clock.now_ms());
+            if next < place.next {
+                cache.remember(wanted, Hint { offset: next, base: place.base, position: end });
+            }
         }
         Ok(bytes)
     }
@@ -390,7 +398,7 @@ fn active_place(active: &crate::log::Active, offset: i64, position: u64) -> Plac
 }
 
 /// The segment that holds `offset`, or the next one where that offset is missing.
-fn locate(state: &State, offset: i64) -> Option<Located> {
+pub(crate) fn locate(state: &State, offset: i64) -> Option<Located> {
     let index = state.closed.partition_point(|segment| segment.footer.next <= offset);
     if let Some(segment) = state.closed.get(index) {
         return Some(Located::Closed(Arc::clone(segment)));
@@ -402,7 +410,7 @@ fn locate(state: &State, offset: i64) -> Option<Located> {
 }
 
 /// Base offset and position of the batch that contains `offset`, walking the headers from a place at or before it.
-fn seek(place: &Place, offset: i64) -> Result<(i64, u64), ReadFailure> {
+pub(crate) fn seek(place: &Place, offset: i64) -> Result<(i64, u64), ReadFailure> {
     let mut window = Window::new(&*place.file, place.len);
     let (mut expected, mut position) = (place.offset, place.position);
     while position < place.len {

@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,6 +55,15 @@ pub trait VfsFile: Send + Sync + Debug {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`. After an error any part of them may be in the file.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Whether [`VfsFile::send_to`] works.
+    fn sends(&self) -> bool {
+        false
+    }
+    /// Sends up to `len` bytes at `offset` to a socket within the kernel; returns how many it took, 0 at the end of the
+    /// file. Never waits for the socket if that one is non-blocking.
+    fn send_to(&self, _socket: BorrowedFd<'_>, _offset: u64, _len: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes contents and length durable. After an error nothing is known about what was written since the last
     /// success, and a second call proves nothing (STR-03).
     fn sync_data(&self) -> io::Result<()>;
@@ -163,6 +173,15 @@ impl VfsFile for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    fn sends(&self) -> bool {
+        true
+    }
+
+    fn send_to(&self, socket: BorrowedFd<'_>, offset: u64, len: usize) -> io::Result<usize> {
+        let mut offset = offset;
+        Ok(rustix::fs::sendfile(socket, &self.file, Some(&mut offset), len)?)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -9,10 +9,12 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request};
 
+mod fetch_answer;
 mod guard;
 pub mod records;
 mod shapes;
 
+pub use fetch_answer::{Piece, encode_fetch};
 pub use guard::ELEMENTS_MAX;
 
 /// Largest frame on a connection, in bytes without its length prefix. A longer one closes the connection.

@@ -7,6 +7,7 @@ mod compaction;
 mod crash_states;
 mod damage;
 mod faults;
+mod fetching;
 mod flusher;
 mod golden;
 mod laboratory;
