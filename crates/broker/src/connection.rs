@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use kafka::protocol::{FRAME_BYTES_MAX, FRAME_BYTES_MIN};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::limits::{
     DRAIN_DEADLINE, FIRST_FRAME_BYTES_MAX, FRAME_DEADLINE, IDLE_DEADLINE, LOGIN_DEADLINE, LOGIN_FRAME_BYTES_MAX,
     REQUESTS_IN_FLIGHT_MAX, STOP_DRAIN_DEADLINE, WRITE_DEADLINE,
 };
+use crate::outgoing::{self, Outgoing};
 use crate::places::Place;
 
 /// Bytes a buffer grows by at a time, so that a frame takes memory as it arrives and not as it is announced.
@@ -96,7 +97,7 @@ pub(crate) async fn serve<R, W>(
 ) -> Result<(), Ended>
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: Outgoing,
 {
     let mut buffer = BytesMut::new();
     if let Some((place, deadline)) = lobby {
@@ -131,7 +132,7 @@ where
 }
 
 /// One message at a time until the peer is known; false when it left before.
-async fn log_in<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+async fn log_in<R: AsyncRead + Unpin, W: Outgoing>(
     core: &Arc<Core>,
     peer: &Arc<Peer>,
     reader: &mut R,
@@ -171,8 +172,7 @@ async fn log_in<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             Reply::Later(answer) => answer.await?,
             Reply::Nothing => continue,
         };
-        writer.write_all(&answer).await?;
-        writer.flush().await?;
+        outgoing::send(writer, &answer).await?;
         if peer.failed() {
             return Err(Ended::LoginFailed);
         }
@@ -270,24 +270,22 @@ async fn first_read<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut BytesMut)
     .await
 }
 
-async fn write_loop<W: AsyncWrite + Unpin>(
+async fn write_loop<W: Outgoing>(
     core: Arc<Core>,
     mut writer: W,
     mut answers: mpsc::Receiver<Reply>,
 ) -> Result<(), Ended> {
     while let Some(reply) = answers.recv().await {
-        let answer: Option<Bytes> = match reply {
+        let answer = match reply {
             Reply::Now(answer) => Some(answer),
             Reply::Later(answer) => Some(answer.await?),
             Reply::Nothing => None,
         };
         if let Some(answer) = answer {
-            let sent = async {
-                writer.write_all(&answer).await?;
-                writer.flush().await // nothing on a plain socket; TLS may hold back what the socket did not take
-            };
-            timeout(WRITE_DEADLINE, sent).await.map_err(|_| Ended::NotReading)??;
-            core.metrics.bytes_out.inc_by(u64::try_from(answer.len()).unwrap_or_default());
+            let sent = timeout(WRITE_DEADLINE, outgoing::send(&mut writer, &answer)).await;
+            let sent = sent.map_err(|_| Ended::NotReading)??;
+            core.metrics.bytes_out.inc_by(u64::try_from(sent.bytes).unwrap_or_default());
+            core.metrics.bytes_out_of_files.inc_by(u64::try_from(sent.from_files).unwrap_or_default());
         }
     }
     Ok(())

@@ -21,9 +21,10 @@ use crate::access::throttle;
 use crate::apis;
 use crate::core::Core;
 use crate::handlers::{
-    acls, admin, cluster, configs, consumer_groups, credentials, fetch, groups, list_offsets, offsets, partitions,
-    produce, quotas, records, sasl,
+    acls, admin, cluster, configs, consumer_groups, credentials, fetch, fetch_answer, groups, list_offsets, offsets,
+    partitions, produce, quotas, records, sasl,
 };
+use crate::outgoing::Frame;
 use crate::unsupported;
 
 /// What a handler knows about the request it serves, beside its body.
@@ -46,8 +47,8 @@ impl Call {
 
 /// An answer, now or later.
 pub(crate) enum Reply {
-    Now(Bytes),
-    Later(Pin<Box<dyn Future<Output = Result<Bytes, Refused>> + Send>>),
+    Now(Frame),
+    Later(Answering),
     /// Produce with acks=0 has no answer.
     Nothing,
 }
@@ -78,7 +79,7 @@ pub(crate) fn begin(
     let head = protocol::head(&frame).map_err(malformed)?;
     let unsupported = || {
         let answer = unsupported::answer(head).filter(|_| peer.barred().is_none());
-        answer.map(Reply::Now).ok_or(Refused::Unsupported { key: head.api_key, version: head.version })
+        answer.map(|answer| Reply::Now(answer.into())).ok_or(Refused::Unsupported { key: head.api_key, version: head.version })
     };
     let Some(api) = apis::find(head.api_key) else { return unsupported() };
     let begun = Instant::now();
@@ -127,11 +128,11 @@ fn measured(core: &Arc<Core>, api: ApiKey, begun: Instant, reply: Reply) -> Repl
     match reply {
         Reply::Later(answer) => Reply::Later(Box::pin(async move {
             let answer = answer.await;
-            count(answer.as_ref().map_or(0, Bytes::len));
+            count(answer.as_ref().map_or(0, Frame::size));
             answer
         })),
         Reply::Now(answer) => {
-            count(answer.len());
+            count(answer.size());
             Reply::Now(answer)
         }
         Reply::Nothing => {
@@ -141,11 +142,11 @@ fn measured(core: &Arc<Core>, api: ApiKey, begun: Instant, reply: Reply) -> Repl
     }
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Bytes, Refused>> + Send>>;
+pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Frame, Refused>> + Send>>;
 
 fn later(core: Arc<Core>, call: Call, body: Bytes) -> Answering {
     match call.api {
-        ApiKey::Fetch => answer(core, call, body, fetch::fetch),
+        ApiKey::Fetch => answer_as(core, call, body, fetch::fetch, fetch_answer::frame),
         ApiKey::ListOffsets => answer(core, call, body, list_offsets::list_offsets),
         ApiKey::OffsetForLeaderEpoch => answer(core, call, body, list_offsets::offset_for_leader_epoch),
         ApiKey::Metadata => answer(core, call, body, cluster::metadata),
@@ -191,17 +192,51 @@ fn later(core: Arc<Core>, call: Call, body: Bytes) -> Answering {
     }
 }
 
+/// What a handler gives: the answer to encode, and whatever has to be sent beside it.
+pub(crate) trait Answer<T>: From<T> {
+    fn response(&mut self) -> &mut T;
+
+    /// Bytes of records that are sent beside the encoded answer.
+    fn stored_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl<T> Answer<T> for T {
+    fn response(&mut self) -> &mut T {
+        self
+    }
+}
+
 /// Decodes, handles, encodes.
 fn answer<R, F>(
     core: Arc<Core>,
     call: Call,
-    mut body: Bytes,
+    body: Bytes,
     handler: impl FnOnce(Arc<Core>, Call, R) -> F + Send + 'static,
 ) -> Answering
 where
     R: Guarded + Send + 'static,
     R::Response: Send,
     F: Future<Output = R::Response> + Send,
+{
+    answer_as(core, call, body, handler, |api, version, correlation_id, response| {
+        encode(api, version, correlation_id, &response)
+    })
+}
+
+/// The same for an answer with an encoding of its own.
+fn answer_as<R, F>(
+    core: Arc<Core>,
+    call: Call,
+    mut body: Bytes,
+    handler: impl FnOnce(Arc<Core>, Call, R) -> F + Send + 'static,
+    encode: impl FnOnce(ApiKey, i16, i32, F::Output) -> Result<Frame, Refused> + Send + 'static,
+) -> Answering
+where
+    R: Guarded + Send + 'static,
+    R::Response: Send,
+    F: Future<Output: Answer<R::Response> + Send> + Send,
 {
     Box::pin(async move {
         let (api, version, correlation_id) = (call.api, call.version, call.correlation_id);
@@ -210,18 +245,19 @@ where
         let bill = throttle::Bill::of(&core, &call);
         let amendment = match enforce::judge(&core, &call.peer, version, &mut request) {
             Verdict::Refuse(mut response) => {
-                bill.charge::<R>(&mut response, Duration::ZERO);
-                return encode(api, version, correlation_id, &response);
+                bill.charge::<R>(&mut response, Duration::ZERO, 0);
+                return encode(api, version, correlation_id, response.into());
             }
             Verdict::Amend(amendment) => Some(amendment),
             Verdict::Pass => None,
         };
-        let (mut response, taken) = throttle::timed(handler(core, call, request)).await;
+        let (mut answer, taken) = throttle::timed(handler(core, call, request)).await;
         if let Some(amendment) = amendment {
-            amendment(&mut response);
+            amendment(answer.response());
         }
-        bill.charge::<R>(&mut response, taken);
-        encode(api, version, correlation_id, &response)
+        let stored_bytes = answer.stored_bytes();
+        bill.charge::<R>(answer.response(), taken, stored_bytes);
+        encode(api, version, correlation_id, answer)
     })
 }
 
@@ -231,10 +267,13 @@ pub(crate) fn encode<R: kafka_protocol::protocol::Encodable>(
     version: i16,
     correlation_id: i32,
     response: &R,
-) -> Result<Bytes, Refused> {
-    encode_response(api, version, correlation_id, response).map_err(|source| {
-        let api = crate::metrics::api_name(api);
-        tracing::error!(api, version, error = %source, "an answer cannot be encoded");
-        Refused::Answer { api, version, source }
-    })
+) -> Result<Frame, Refused> {
+    let encoded = encode_response(api, version, correlation_id, response);
+    encoded.map(Frame::from).map_err(|source| not_encoded(api, version, source))
+}
+
+pub(crate) fn not_encoded(api: ApiKey, version: i16, source: protocol::Error) -> Refused {
+    let api = crate::metrics::api_name(api);
+    tracing::error!(api, version, error = %source, "an answer cannot be encoded");
+    Refused::Answer { api, version, source }
 }

@@ -24,6 +24,7 @@ mod limits;
 mod lock;
 mod loud;
 mod metrics;
+mod outgoing;
 mod partition;
 mod places;
 mod producer_ids;

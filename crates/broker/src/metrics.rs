@@ -70,6 +70,7 @@ pub(crate) struct Metrics {
     pub(crate) errors: Family<ErrorLabel, Counter>,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
+    pub(crate) bytes_out_of_files: Counter,
     pub(crate) append_seconds: Histogram,
     pub(crate) commit_seconds: Histogram,
     pub(crate) topic_bytes: Family<TopicLabel, Gauge>,
@@ -97,6 +98,11 @@ impl Metrics {
             ),
             bytes_in: registry.register("sf_broker_received_bytes", "Bytes of requests", Counter::default()),
             bytes_out: registry.register("sf_broker_sent_bytes", "Bytes of answers", Counter::default()),
+            bytes_out_of_files: registry.register(
+                "sf_broker_sent_from_files_bytes",
+                "Bytes of answers that the kernel took from a segment file without a copy through this process",
+                Counter::default(),
+            ),
             append_seconds: registry.register("sf_broker_append_seconds", "Time to write a batch", latency()),
             commit_seconds: registry.register(
                 "sf_broker_commit_seconds",

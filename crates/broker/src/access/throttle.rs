@@ -33,11 +33,11 @@ impl Bill {
         Self(Some(Client { core, peer, id: call.client_id.clone(), begun: Instant::now() }))
     }
 
-    /// Charges the time a request took and the records it was answered with.
-    pub(crate) fn charge<R: Guarded>(self, answer: &mut R::Response, taken: Duration) {
+    /// Charges the time a request took and the records it was answered with, those beside the encoded answer included.
+    pub(crate) fn charge<R: Guarded>(self, answer: &mut R::Response, taken: Duration, stored_bytes: usize) {
         let Some(client) = self.0 else { return };
         let mut wait = client.take(Kind::RequestPercentage, taken.as_secs_f64());
-        let bytes = R::consumed(answer);
+        let bytes = R::consumed(answer) + stored_bytes;
         if bytes > 0 {
             wait = wait.max(client.take(Kind::ConsumerByteRate, amount(bytes)));
         }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use commitlog::Fetched;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
@@ -18,6 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
+use super::fetch_answer::{FetchAnswer, Slices};
 use super::result_code;
 use crate::core::{Core, LEADER_EPOCH, log_error_code};
 use crate::dispatch::Call;
@@ -30,7 +32,7 @@ use crate::waiters::Inbox;
 const BY_ID_SINCE: i16 = 13;
 const SESSIONS_SINCE: i16 = 7;
 
-pub(crate) async fn fetch(core: Arc<Core>, call: Call, request: FetchRequest) -> FetchResponse {
+pub(crate) async fn fetch(core: Arc<Core>, call: Call, request: FetchRequest) -> FetchAnswer {
     let deadline = Instant::now() + wait(request.max_wait_ms);
     let answered = match Reading::begin(&core, &call, &request) {
         Ok(reading) => reading.answer(&core, &call, &request, deadline).await,
@@ -38,7 +40,7 @@ pub(crate) async fn fetch(core: Arc<Core>, call: Call, request: FetchRequest) ->
     };
     answered.unwrap_or_else(|error| {
         core.metrics.count_error(call.api, error.code());
-        FetchResponse::default().with_error_code(error.code())
+        FetchResponse::default().with_error_code(error.code()).into()
     })
 }
 
@@ -114,7 +116,7 @@ impl Reading {
         call: &Call,
         request: &FetchRequest,
         deadline: Instant,
-    ) -> Result<FetchResponse, ResponseError> {
+    ) -> Result<FetchAnswer, ResponseError> {
         let mut last = request.max_wait_ms <= 0;
         loop {
             if let Some(response) = self.step(core, call, request, last)? {
@@ -135,7 +137,7 @@ impl Reading {
         call: &Call,
         request: &FetchRequest,
         last: bool,
-    ) -> Result<Option<FetchResponse>, ResponseError> {
+    ) -> Result<Option<FetchAnswer>, ResponseError> {
         let mut live = lock(&self.live);
         if live.epoch != self.epoch {
             self.inbox.call(); // this wake was meant for the fetch that goes on with the session
@@ -159,7 +161,9 @@ impl Reading {
         };
         let seen: Vec<(usize, Seen)> = looks.found.iter().map(|found| (found.slot, found.seen)).collect();
         let included = live.session.answer(&seen, self.full);
-        Ok(Some(respond(core, call, request, &live, looks, &included).with_session_id(id)))
+        let mut answer = respond(core, call, request, &live, looks, &included);
+        answer.response.session_id = id;
+        Ok(Some(answer))
     }
 }
 
@@ -181,7 +185,7 @@ fn ask(core: &Core, live: &mut Live, request: &FetchRequest) {
 struct Found {
     slot: usize,
     seen: Seen,
-    read: Result<Bytes, ResponseError>,
+    read: Result<Fetched, ResponseError>,
 }
 
 /// What one look at the partitions that are due found.
@@ -208,14 +212,14 @@ fn look(core: &Core, request: &FetchRequest, live: &Live, full: bool) -> Looks {
         let partition = entry.handle.partition.as_ref().map_err(|error| *error);
         let read = partition.and_then(|found| read(core, found, &entry.asked, budget, looks.bytes == 0));
         let read = read.map(|(records, high_watermark, log_start)| {
-            let (records_come, behind) = (!records.is_empty(), entry.asked.offset < high_watermark);
+            let (records_come, behind) = (records.size() > 0, entry.asked.offset < high_watermark);
             let seen = Seen { high_watermark, log_start, records: records_come, behind, failed: false };
             (records, seen)
         });
         let (read, seen) = match read {
             Ok((records, seen)) => {
-                looks.bytes += records.len();
-                budget = budget.saturating_sub(records.len());
+                looks.bytes += records.size();
+                budget = budget.saturating_sub(records.size());
                 (Ok(records), seen)
             }
             Err(error) => {
@@ -236,7 +240,7 @@ fn read(
     asked: &Asked,
     budget: usize,
     first: bool,
-) -> Result<(Bytes, i64, i64), ResponseError> {
+) -> Result<(Fetched, i64, i64), ResponseError> {
     check_epoch(asked.leader_epoch)?;
     let end = core.visible_end(&partition.log);
     let start = partition.log.start_offset();
@@ -245,10 +249,10 @@ fn read(
     }
     let most = usize::try_from(asked.max_bytes).unwrap_or(0).min(budget);
     if asked.offset >= end || (most == 0 && !first) {
-        return Ok((Bytes::new(), end, start));
+        return Ok((Fetched::Copied(Vec::new()), end, start));
     }
-    match partition.log.read(asked.offset, most, first, end) {
-        Ok(bytes) => Ok((Bytes::from(bytes), end, start)),
+    match partition.log.fetch(asked.offset, most, first, end) {
+        Ok(records) => Ok((records, end, start)),
         Err(error) => {
             if !matches!(error, commitlog::Error::OffsetOutOfRange { .. }) {
                 tracing::error!(partition = partition.index, error = %daemon::report(&error), "cannot read records");
@@ -265,17 +269,26 @@ fn respond(
     live: &Live,
     looks: Looks,
     included: &[bool],
-) -> FetchResponse {
+) -> FetchAnswer {
+    let mut slices = Slices::default();
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut places: HashMap<&TopicRef, usize> = HashMap::new();
     for (found, included) in looks.found.into_iter().zip(included) {
         let Some(entry) = live.session.entry(found.slot).filter(|_| *included) else { continue };
         if let (Ok(partition), Ok(records)) = (&entry.handle.partition, &found.read) {
-            partition.sent_bytes.fetch_add(u64::try_from(records.len()).unwrap_or(0), Ordering::Relaxed);
+            partition.sent_bytes.fetch_add(u64::try_from(records.size()).unwrap_or(0), Ordering::Relaxed);
         }
         let error = result_code(&found.read);
         core.metrics.count_error(call.api, error);
-        let records = found.read.unwrap_or_default();
+        let place = *places.entry(&entry.topic).or_insert_with(|| {
+            topics.push(named(&entry.topic));
+            topics.len() - 1
+        });
+        let topic = &mut topics[place];
+        let records = match found.read {
+            Ok(records) => slices.keep(topic, entry.index, records),
+            Err(_) => Some(Bytes::new()),
+        };
         let answer = PartitionData::default()
             .with_partition_index(entry.index)
             .with_error_code(error)
@@ -284,14 +297,10 @@ fn respond(
             .with_log_start_offset(found.seen.log_start)
             .with_preferred_read_replica(BrokerId(-1))
             .with_aborted_transactions((request.isolation_level == 1).then(Vec::new))
-            .with_records(Some(records));
-        let place = *places.entry(&entry.topic).or_insert_with(|| {
-            topics.push(named(&entry.topic));
-            topics.len() - 1
-        });
-        topics[place].partitions.push(answer);
+            .with_records(records);
+        topic.partitions.push(answer);
     }
-    FetchResponse::default().with_responses(topics)
+    FetchAnswer { response: FetchResponse::default().with_responses(topics), slices }
 }
 
 fn named(topic: &TopicRef) -> FetchableTopicResponse {

@@ -7,6 +7,7 @@ pub(crate) mod configs;
 pub(crate) mod consumer_groups;
 pub(crate) mod credentials;
 pub(crate) mod fetch;
+pub(crate) mod fetch_answer;
 pub(crate) mod groups;
 pub(crate) mod list_offsets;
 pub(crate) mod offsets;

@@ -104,3 +104,34 @@ async fn large_answers_are_cut_and_continued() {
     let seen = broker.read("large", 0, Offset::Beginning, 100).await;
     assert_eq!(seen.last().unwrap().offset, 99);
 }
+
+// STR-08: stored batches go from their file to the socket, and are the same records as in memory
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_sent_from_the_files() {
+    let (mut broker, context) = TestBroker::start_with_context(|_| ()).await;
+    broker.create_topic("backlog", 1, &[]).await;
+    let producer = broker.producer(&[("linger.ms", "5"), ("batch.size", "50000")]);
+    let payload = |number: usize| format!("{number} {}", "x".repeat(number % 2_000));
+    let mut sending = Vec::new();
+    for number in 0..2_000 {
+        let payload = payload(number);
+        let record: FutureRecord<'_, str, str> = FutureRecord::to("backlog").partition(0).payload(&payload);
+        sending.push(producer.send_result(record).map_err(|(error, _)| error).unwrap());
+    }
+    for sent in sending {
+        sent.await.unwrap().unwrap();
+    }
+    let expected: Vec<String> = (0..2_000).map(payload).collect();
+    let payloads = |seen: Vec<crate::support::Seen>| seen.into_iter().map(|seen| seen.payload).collect::<Vec<_>>();
+    assert!(payloads(broker.read("backlog", 0, Offset::Beginning, 2_000).await) == expected);
+    let text = context.metrics.encode().unwrap();
+    let counted = text.lines().find(|line| line.starts_with("sf_broker_sent_from_files_bytes_total")).unwrap();
+    let bytes: f64 = counted.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(bytes > 1_000_000.0, "{counted}");
+
+    // what an earlier process wrote is read and checked first
+    broker.crash_and_restart().await;
+    for _ in 0..2 {
+        assert!(payloads(broker.read("backlog", 0, Offset::Beginning, 2_000).await) == expected);
+    }
+}

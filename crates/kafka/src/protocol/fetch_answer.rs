@@ -25,13 +25,13 @@ pub enum Piece {
     Gap(usize),
 }
 
-/// A whole answer frame, length prefix included. `gaps` holds, for each partition in order, how many bytes of records
-/// the sender will put in; a partition with a gap has no records of its own.
+/// A whole answer frame, length prefix included. A partition without records (`None`) has a gap instead; `gap` is asked
+/// how many bytes the sender will put into it.
 pub fn encode_fetch(
     version: i16,
     correlation_id: i32,
     response: &FetchResponse,
-    gaps: &[usize],
+    mut gap: impl FnMut(&FetchableTopicResponse, &PartitionData) -> usize,
 ) -> Result<Vec<Piece>, Error> {
     let mut answer = Answer { version, flexible: version >= FLEXIBLE, pieces: Vec::new(), tail: BytesMut::new() };
     answer.tail.put_i32(0); // the length, known at the end
@@ -43,9 +43,8 @@ pub fn encode_fetch(
         answer.tail.put_i32(response.session_id);
     }
     answer.count(response.responses.len())?;
-    let mut gaps = gaps.iter().copied();
     for topic in &response.responses {
-        answer.topic(topic, &mut gaps)?;
+        answer.topic(topic, &mut gap)?;
     }
     answer.no_tags();
     answer.finish()
@@ -63,7 +62,11 @@ impl Answer {
         message.encode(&mut self.tail, version).map_err(|error| Error::Encode { reason: error.to_string() })
     }
 
-    fn topic(&mut self, topic: &FetchableTopicResponse, gaps: &mut impl Iterator<Item = usize>) -> Result<(), Error> {
+    fn topic(
+        &mut self,
+        topic: &FetchableTopicResponse,
+        gap: &mut impl FnMut(&FetchableTopicResponse, &PartitionData) -> usize,
+    ) -> Result<(), Error> {
         if self.version >= TOPIC_IDS {
             self.tail.put_slice(topic.topic_id.as_bytes());
         } else if self.flexible {
@@ -76,7 +79,8 @@ impl Answer {
         }
         self.count(topic.partitions.len())?;
         for partition in &topic.partitions {
-            self.partition(partition, gaps.next().unwrap_or_default())?;
+            let gap = if partition.records.is_none() { gap(topic, partition) } else { 0 };
+            self.partition(partition, gap)?;
         }
         self.no_tags();
         Ok(())
@@ -85,9 +89,6 @@ impl Answer {
     fn partition(&mut self, partition: &PartitionData, gap: usize) -> Result<(), Error> {
         let records = partition.records.clone().unwrap_or_default();
         let size = if gap > 0 { gap } else { records.len() };
-        if gap > 0 && !records.is_empty() {
-            return Err(Error::Encode { reason: "a partition has records and a gap for records".to_owned() });
-        }
         // with empty records the codec ends with their length, and with the end of the tagged fields
         let bare = partition.clone().with_records(Some(Bytes::new()));
         self.codec(&bare, self.version)?;
@@ -173,11 +174,11 @@ mod tests {
         if version >= 11 { partition.with_preferred_read_replica((-1).into()) } else { partition }
     }
 
-    fn answer(version: i16, records: &[Vec<u8>]) -> FetchResponse {
-        let topic = |name: &'static str, records: &[Vec<u8>]| {
+    fn answer(version: i16, records: &[Option<Vec<u8>>]) -> FetchResponse {
+        let topic = |name: &'static str, records: &[Option<Vec<u8>>]| {
             let partitions = (0..).zip(records);
             let partitions = partitions
-                .map(|(index, records)| partition(index, version).with_records(Some(Bytes::from(records.clone()))));
+                .map(|(index, records)| partition(index, version).with_records(records.clone().map(Bytes::from)));
             let topic = FetchableTopicResponse::default().with_partitions(partitions.collect());
             if version >= TOPIC_IDS {
                 topic.with_topic_id(uuid::Uuid::from_u128(name.len() as u128))
@@ -195,16 +196,16 @@ mod tests {
     #[test]
     fn the_pieces_are_what_the_codec_makes() {
         let records = [vec![1; 300], Vec::new(), vec![3; 20_000], vec![4; 5]];
+        let all = records.clone().map(Some);
         for version in 4..=18 {
-            let whole = answer(version, &records);
+            let whole = answer(version, &all);
             let expected = super::super::encode_response(ApiKey::Fetch, version, 17, &whole).unwrap();
             for cut_out in 0_u8..16 {
-                let gap = |index: usize| cut_out >> index & 1 == 1;
-                let gaps: Vec<usize> = (0..4).map(|index| if gap(index) { records[index].len() } else { 0 }).collect();
-                let kept: Vec<Vec<u8>> =
-                    (0..4).map(|index| if gap(index) { Vec::new() } else { records[index].clone() }).collect();
-                let pieces = encode_fetch(version, 17, &answer(version, &kept), &gaps).unwrap();
-                let mut fill = gaps.iter().zip(&records).filter(|(gap, _)| **gap > 0).map(|(_, records)| records);
+                let cut = |index: &usize| cut_out >> index & 1 == 1;
+                let kept: Vec<_> = (0..4).map(|index| (!cut(&index)).then(|| records[index].clone())).collect();
+                let mut sizes = (0..4).filter(cut).map(|index| records[index].len());
+                let pieces = encode_fetch(version, 17, &answer(version, &kept), |_, _| sizes.next().unwrap()).unwrap();
+                let mut fill = (0..4).filter(cut).map(|index| &records[index]).filter(|records| !records.is_empty());
                 let made: Vec<u8> = pieces
                     .iter()
                     .flat_map(|piece| match piece {
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn an_error_answer_has_no_pieces_but_one() {
         let response = FetchResponse::default().with_error_code(70);
-        let pieces = encode_fetch(12, 1, &response, &[]).unwrap();
+        let pieces = encode_fetch(12, 1, &response, |_, _| 0).unwrap();
         let expected = super::super::encode_response(ApiKey::Fetch, 12, 1, &response).unwrap();
         assert_eq!(pieces, [Piece::Bytes(expected)]);
     }
