@@ -79,7 +79,7 @@ pub(crate) fn facts(core: &Core, endpoint: &Endpoint) -> Vec<Fact> {
             "there is no other broker; admin tools read here which release's requests they may send",
         ),
         given("listeners", &addresses, Kind::List, "where the broker listens, each by its name"),
-        given("log.dirs", &settings.data_dir.join("topics").display(), Kind::Text, "folder of the topics"),
+        given("log.dirs", &settings.data_dir.display(), Kind::Text, "the data folder"),
         given("max.connections", &settings.connections_max, Kind::Int, "connections in all; a further one is closed"),
         given(
             "max.connections.per.ip",

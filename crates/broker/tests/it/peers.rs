@@ -1,4 +1,4 @@
-//! Administration and reading with clients of others: confluent-kafka and kcat. Needs `SF_TEST_EXTERNAL=1`.
+//! Administration and reading with clients of others: confluent-kafka, kafka-python and kcat. Needs `SF_TEST_EXTERNAL=1`.
 
 use std::io::Write;
 use std::process::{Command, Output};
@@ -24,10 +24,14 @@ async fn run(mut command: Command) -> Output {
     output
 }
 
+fn python() -> String {
+    std::env::var("SF_PYTHON").unwrap_or_else(|_| "python3".to_owned())
+}
+
 // STR-11, STR-16
 #[tokio::test(flavor = "multi_thread")]
 async fn confluent_kafka_administers() {
-    let python = std::env::var("SF_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = python();
     if let Err(why) = available(&python, &["-c", "import confluent_kafka.admin"]) {
         writeln!(std::io::stderr(), "not run: administration with confluent-kafka ({why})").unwrap();
         return;
@@ -36,6 +40,25 @@ async fn confluent_kafka_administers() {
     let mut command = Command::new(python);
     command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/admin.py"), &broker.address()]);
     run(command).await;
+}
+
+// STR-11: librdkafka has no fetch sessions; this client has
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_python_reads_through_a_session() {
+    let python = python();
+    if let Err(why) = available(&python, &["-c", "import kafka"]) {
+        writeln!(std::io::stderr(), "not run: fetch sessions with kafka-python ({why})").unwrap();
+        return;
+    }
+    let (broker, context) = TestBroker::start_with_context(|_| ()).await;
+    broker.create_topic("t", 3, &[]).await;
+    let mut command = Command::new(python);
+    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/sessions.py"), &broker.address()]);
+    run(command).await;
+    let figures = context.metrics.encode().unwrap();
+    let counted = |name: &str| figures.lines().any(|line| line.starts_with(name));
+    assert!(counted("sf_broker_fetch_sessions{component=\"broker\"} 1"), "{figures}");
+    assert!(counted("sf_broker_fetch_session_partitions{component=\"broker\"} 3"), "{figures}");
 }
 
 // STR-11
