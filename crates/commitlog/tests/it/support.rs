@@ -51,7 +51,7 @@ pub(crate) fn read_all(log: &Log, start: i64, end: i64) -> Result<Vec<(Header, V
         }
         for item in Batches::new(&bytes) {
             let (header, batch) = item.unwrap();
-            commitlog::batch::verify_crc(batch).unwrap();
+            commitlog::batch::verify_crc(batch).map_err(|source| Error::InvalidBatch { position: 0, source })?;
             assert!(header.next_offset() > offset, "reading goes forward");
             offset = header.next_offset();
             batches.push((header, batch.to_vec()));
