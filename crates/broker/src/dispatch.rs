@@ -79,7 +79,9 @@ pub(crate) fn begin(
     let head = protocol::head(&frame).map_err(malformed)?;
     let unsupported = || {
         let answer = unsupported::answer(head).filter(|_| peer.barred().is_none());
-        answer.map(|answer| Reply::Now(answer.into())).ok_or(Refused::Unsupported { key: head.api_key, version: head.version })
+        answer
+            .map(|answer| Reply::Now(answer.into()))
+            .ok_or(Refused::Unsupported { key: head.api_key, version: head.version })
     };
     let Some(api) = apis::find(head.api_key) else { return unsupported() };
     let begun = Instant::now();
