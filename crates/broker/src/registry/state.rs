@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use aws_lc_rs::digest;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::error::ApiError;
 use super::json;
@@ -31,6 +33,8 @@ pub(super) struct Stored {
     pub(super) references: Vec<Reference>,
     pub(super) metadata: Option<Value>,
     pub(super) rule_set: Option<Value>,
+    /// A name for the schema that does not depend on its id.
+    pub(super) guid: Uuid,
 }
 
 /// What makes two schemas one: kind, canonical text, references, and what clients attached.
@@ -56,6 +60,28 @@ impl Identity {
         }
         Self { kind, canonical, references: references.to_vec(), attached }
     }
+
+    /// The same for the same schema at all times; the text counts as it stands.
+    fn guid(&self, text: &str) -> Uuid {
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut add = |part: &str| {
+            // lengths keep parts apart
+            context.update(&u64::try_from(part.len()).unwrap_or_default().to_be_bytes());
+            context.update(part.as_bytes());
+        };
+        add(self.kind.name());
+        add(text);
+        add(&self.attached);
+        for Reference { name, subject, version } in &self.references {
+            for part in [name, subject, &version.to_string()] {
+                add(part);
+            }
+        }
+        let hash = context.finish();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.as_ref()[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -66,6 +92,7 @@ pub(super) struct State {
     subjects: BTreeMap<String, BTreeMap<i32, Version>>,
     /// Versions that have an id.
     uses: HashMap<i32, BTreeSet<(String, i32)>>,
+    guids: HashMap<Uuid, i32>,
     /// Ids of the schemas that refer to a version of a subject.
     referrers: HashMap<(String, i32), BTreeSet<i32>>,
     /// The highest version ever given in a subject: it is not given again.
@@ -129,10 +156,12 @@ impl State {
         for reference in &references {
             self.referrers.entry((reference.subject.clone(), reference.version)).or_default().insert(id);
         }
+        let guid = identity.guid(&text);
+        self.guids.entry(guid).or_insert(id);
         self.ids.entry(identity.clone()).or_insert(id);
         self.identities.insert(id, identity);
         self.text_bytes += text.len();
-        self.schemas.insert(id, Stored { kind, text, references, metadata, rule_set });
+        self.schemas.insert(id, Stored { kind, text, references, metadata, rule_set, guid });
     }
 
     /// Removes a version, and its schema when it was the last one to use it.
@@ -156,6 +185,9 @@ impl State {
         }
         let Some(stored) = self.schemas.remove(&id) else { return };
         self.text_bytes -= stored.text.len();
+        if self.guids.get(&stored.guid) == Some(&id) {
+            self.guids.remove(&stored.guid);
+        }
         for reference in stored.references {
             let key = (reference.subject, reference.version);
             if let Some(ids) = self.referrers.get_mut(&key) {
@@ -208,6 +240,12 @@ impl State {
     /// A schema that some version, deleted softly or not, still uses.
     pub(super) fn schema(&self, id: i32) -> Result<&Stored, ApiError> {
         self.schemas.get(&id).ok_or_else(|| ApiError::id_not_found(&id.to_string()))
+    }
+
+    /// The id of the schema with this name.
+    pub(super) fn id_of_guid(&self, guid: &str) -> Result<i32, ApiError> {
+        let found = Uuid::parse_str(guid).ok().and_then(|guid| self.guids.get(&guid).copied());
+        found.ok_or_else(|| ApiError::id_not_found(&guid.chars().take(80).collect::<String>()))
     }
 
     /// Subjects and versions that use an id.
@@ -393,6 +431,24 @@ mod tests {
         state.apply(Change::Purge { subject: "b".to_owned(), version: 1 });
         assert!(state.schema(1).is_err() && id_of(&state, r#"{"doc":"x","type":"long"}"#).is_none());
         assert_eq!((state.text_bytes(), state.last_id()), (0, 1));
+        assert!(state.guids.is_empty());
+    }
+
+    // STR-20: a schema keeps its name when it comes back under another id
+    #[test]
+    fn names_of_schemas_depend_on_what_they_say() {
+        let mut state = State::default();
+        for (version, text) in [(1, "\"int\""), (2, "\"long\"")] {
+            state.apply(schema("a", version, version, text));
+        }
+        let guid = |state: &State, id: i32| state.schema(id).unwrap().guid.to_string();
+        let (one, other) = (guid(&state, 1), guid(&state, 2));
+        assert_ne!(one, other);
+        assert_eq!(state.id_of_guid(&one).unwrap(), 1);
+        state.apply(Change::Purge { subject: "a".to_owned(), version: 1 });
+        assert!(state.id_of_guid(&one).is_err() && state.id_of_guid("no guid").is_err());
+        state.apply(schema("b", 1, 3, "\"int\""));
+        assert_eq!(guid(&state, 3), one);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use commitlog::{Clock, Log};
 use kafka::protocol::records::{self, Record};
 use tokio::sync::{Mutex, Semaphore};
+use uuid::Uuid;
 
 use super::decide::{self, Against, Submitted};
 use super::error::ApiError;
@@ -46,6 +47,7 @@ pub(super) struct Found {
     pub(super) references: Vec<Reference>,
     pub(super) metadata: Option<serde_json::Value>,
     pub(super) rule_set: Option<serde_json::Value>,
+    pub(super) guid: Uuid,
 }
 
 impl Registry {
@@ -290,6 +292,6 @@ impl Registry {
 pub(super) fn found(state: &State, subject: &str, version: i32, id: i32) -> Result<Found, ApiError> {
     let stored = state.schema(id)?.clone();
     let (kind, text, references) = (stored.kind, stored.text, stored.references);
-    let (metadata, rule_set) = (stored.metadata, stored.rule_set);
-    Ok(Found { subject: subject.to_owned(), version, id, kind, text, references, metadata, rule_set })
+    let (metadata, rule_set, guid) = (stored.metadata, stored.rule_set, stored.guid);
+    Ok(Found { subject: subject.to_owned(), version, id, kind, text, references, metadata, rule_set, guid })
 }

@@ -39,6 +39,12 @@ impl Registry {
     }
 }
 
+/// The id of a schema that was registered.
+fn id((status, answer): (u16, Value)) -> u64 {
+    assert_eq!(status, 200, "{answer}");
+    answer["id"].as_u64().unwrap()
+}
+
 fn record(fields: &str) -> String {
     format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#)
 }
@@ -53,13 +59,13 @@ async fn schemas_are_registered_read_and_kept_over_a_restart() {
     let registry = Registry::of(&broker);
     assert_eq!(registry.get("/subjects").await, (200, json!([])));
     let one = record(A);
-    assert_eq!(registry.post("/subjects/t-value/versions", &one).await, (200, json!({ "id": 1 })));
-    assert_eq!(registry.post("/subjects/t-value/versions", &one).await, (200, json!({ "id": 1 })));
+    assert_eq!(id(registry.post("/subjects/t-value/versions", &one).await), 1);
+    assert_eq!(id(registry.post("/subjects/t-value/versions", &one).await), 1);
     // the same text with other white space and order is the same schema, in whatever subject
     let same = r#"{"name":"R","type":"record","fields":[{"type":"long","name":"a"}]}"#;
-    assert_eq!(registry.post("/subjects/u-value/versions", same).await, (200, json!({ "id": 1 })));
+    assert_eq!(id(registry.post("/subjects/u-value/versions", same).await), 1);
     let two = record(&format!("{A}, {B}"));
-    assert_eq!(registry.post("/subjects/t-value/versions", &two).await, (200, json!({ "id": 2 })));
+    assert_eq!(id(registry.post("/subjects/t-value/versions", &two).await), 2);
 
     for _ in 0..2 {
         let registry = Registry::of(&broker);
@@ -79,7 +85,7 @@ async fn schemas_are_registered_read_and_kept_over_a_restart() {
         broker.restart().await;
     }
     let registry = Registry::of(&broker);
-    assert_eq!(registry.post("/subjects/n-value/versions", r#""string""#).await, (200, json!({ "id": 3 })));
+    assert_eq!(id(registry.post("/subjects/n-value/versions", r#""string""#).await), 3);
     assert_eq!(registry.get("/schemas/types").await, (200, json!(["JSON", "PROTOBUF", "AVRO"])));
 }
 
@@ -160,11 +166,7 @@ async fn deletion_is_soft_first_and_then_for_good() {
     broker.restart().await;
     let registry = Registry::of(&broker);
     assert_eq!(registry.get("/subjects?deleted=true").await, (200, json!([])));
-    assert_eq!(
-        registry.post("/subjects/d/versions", r#""long""#).await,
-        (200, json!({ "id": 3 })),
-        "ids are not reused"
-    );
+    assert_eq!(id(registry.post("/subjects/d/versions", r#""long""#).await), 3, "ids are not reused");
     assert_eq!(registry.get("/subjects/d/versions").await, (200, json!([3])), "nor are versions");
 }
 
@@ -272,8 +274,8 @@ async fn an_import_brings_ids_and_versions_along() {
     assert_eq!(put(&registry, "/mode/there", json!({ "mode": "import" })).await, (200, json!({ "mode": "IMPORT" })));
     let import = |id: i32, version: i32| json!({ "schema": record(A), "id": id, "version": version });
     let post = async |path: &str, body: Value| registry.call(Method::POST, path, Some(body)).await;
-    assert_eq!(post("/subjects/there/versions", import(70, 4)).await, (200, json!({ "id": 70 })));
-    assert_eq!(post("/subjects/there/versions", import(70, 4)).await, (200, json!({ "id": 70 })), "again");
+    assert_eq!(id(post("/subjects/there/versions", import(70, 4)).await), 70);
+    assert_eq!(id(post("/subjects/there/versions", import(70, 4)).await), 70, "again");
     assert_eq!(post("/subjects/there/versions", import(1, 5)).await.1["error_code"], 42205, "1 is another schema");
     assert_eq!(post("/subjects/here/versions", import(71, 2)).await.1["error_code"], 42205, "not in import mode");
     let no_id = registry.post("/subjects/there/versions", r#""long""#).await;
@@ -283,7 +285,7 @@ async fn an_import_brings_ids_and_versions_along() {
     assert_eq!(deleted, (200, json!({ "mode": "IMPORT" })));
     broker.restart().await;
     let registry = Registry::of(&broker);
-    assert_eq!(registry.post("/subjects/here/versions", r#""long""#).await, (200, json!({ "id": 71 })));
+    assert_eq!(id(registry.post("/subjects/here/versions", r#""long""#).await), 71);
     assert_eq!(registry.get("/mode/there").await.1["error_code"], 40409);
 }
 
@@ -294,7 +296,7 @@ async fn a_registry_for_reading_still_knows_what_it_knows() {
     let registry = Registry::of(&broker);
     registry.post("/subjects/s/versions", &record(A)).await;
     assert_eq!(put(&registry, "/mode", json!({ "mode": "READONLY" })).await.0, 200);
-    assert_eq!(registry.post("/subjects/s/versions", &record(A)).await, (200, json!({ "id": 1 })), "nothing changes");
+    assert_eq!(id(registry.post("/subjects/s/versions", &record(A)).await), 1, "nothing changes");
     assert_eq!(registry.post("/subjects/s/versions", r#""int""#).await.1["error_code"], 42205);
     let delete = registry.call(Method::DELETE, "/subjects/s", None).await;
     assert_eq!(delete.1["error_code"], 42205);
@@ -316,7 +318,7 @@ async fn normalised_texts_are_one_schema() {
     let long = r#"{"type":"record","name":"n.R","fields":[{"name":"a","type":{"type":"long"}}]}"#;
     let short = r#"{"namespace":"n","fields":[{"type":"long","name":"a"}],"name":"R","type":"record"}"#;
     let normal = r#"{"fields":[{"name":"a","type":"long"}],"name":"n.R","type":"record"}"#;
-    assert_eq!(registry.post("/subjects/s/versions?normalize=true", long).await, (200, json!({ "id": 1 })));
+    assert_eq!(id(registry.post("/subjects/s/versions?normalize=true", long).await), 1);
     assert_eq!(registry.get("/subjects/s/versions/1").await.1["schema"], normal);
     assert_eq!(registry.post("/subjects/s?normalize=true", short).await.1["version"], 1);
     let body = json!({ "normalize": true });
@@ -339,8 +341,8 @@ async fn json_schema_and_protobuf_are_kept_and_judged() {
     };
     let object = r#"{"type":"object","properties":{"a":{"type":"integer"}},"additionalProperties":false}"#;
     let message = "syntax = \"proto3\";\nmessage M {\n  int32 a = 1;\n}\n";
-    assert_eq!(post(&broker, "j", "JSON", object).await, (200, json!({ "id": 1 })));
-    assert_eq!(post(&broker, "p", "PROTOBUF", message).await, (200, json!({ "id": 2 })));
+    assert_eq!(id(post(&broker, "j", "JSON", object).await), 1);
+    assert_eq!(id(post(&broker, "p", "PROTOBUF", message).await), 2);
     for (kind, wrong) in
         [("JSON", "17"), ("JSON", "{"), ("PROTOBUF", "message M {"), ("PROTOBUF", "{}"), ("XML", "<a/>")]
     {
@@ -348,10 +350,10 @@ async fn json_schema_and_protobuf_are_kept_and_judged() {
     }
     broker.restart().await;
     let wider = object.replace("integer", "number");
-    assert_eq!(post(&broker, "j", "JSON", &wider).await, (200, json!({ "id": 3 })));
-    assert_eq!(post(&broker, "j", "JSON", object).await, (200, json!({ "id": 1 })), "it is a version already");
+    assert_eq!(id(post(&broker, "j", "JSON", &wider).await), 3);
+    assert_eq!(id(post(&broker, "j", "JSON", object).await), 1, "it is a version already");
     assert_eq!(post(&broker, "j", "JSON", &object.replace("integer", "string")).await.0, 409);
-    assert_eq!(post(&broker, "p", "PROTOBUF", &message.replace("int32", "int64")).await, (200, json!({ "id": 4 })));
+    assert_eq!(id(post(&broker, "p", "PROTOBUF", &message.replace("int32", "int64")).await), 4);
     assert_eq!(post(&broker, "p", "PROTOBUF", &message.replace("int32", "string")).await.0, 409);
     assert_eq!(post(&broker, "p", "JSON", object).await.0, 409, "another language");
     let registry = Registry::of(&broker);
@@ -392,6 +394,26 @@ async fn metadata_is_kept_and_found() {
     assert_eq!((&found["version"], &found["metadata"]["properties"]["release"]), (&json!(1), &json!("1")));
     assert_eq!(registry.get("/subjects/s/metadata?key=team&value=x").await.1["version"], 2);
     assert_eq!(registry.get("/subjects/s/metadata?key=release&value=3").await.1["error_code"], 40403);
+}
+
+// STR-20
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_is_found_by_the_name_that_outlives_its_id() {
+    let mut broker = TestBroker::start().await;
+    let registry = Registry::of(&broker);
+    let (_, registered) = registry.post("/subjects/s/versions", r#""int""#).await;
+    let guid = registered["guid"].as_str().unwrap().to_owned();
+    broker.restart().await;
+    let registry = Registry::of(&broker);
+    let wanted = json!({ "schema": r#""int""#, "guid": guid });
+    assert_eq!(registry.get(&format!("/schemas/guids/{guid}")).await, (200, wanted.clone()));
+    assert_eq!(registry.get("/schemas/ids/1").await, (200, wanted));
+    assert_eq!(registry.get("/subjects/s/versions/1").await.1["guid"], guid);
+    let ids = json!([{ "context": ".", "id": 1 }]);
+    assert_eq!(registry.get(&format!("/schemas/guids/{guid}/ids")).await, (200, ids));
+    for other in ["00000000-0000-0000-0000-000000000000", "1"] {
+        assert_eq!(registry.get(&format!("/schemas/guids/{other}")).await.1["error_code"], 40403);
+    }
 }
 
 // STR-20: the records are Confluent's, whoever reads the topic

@@ -25,8 +25,7 @@ fn python() -> Result<String, String> {
 
 /// A line for the person who runs the tests, also when the test passes.
 fn say(line: &str) {
-    let line = format!("{line}\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    writeln!(std::io::stderr(), "{line}").expect("standard error takes a line");
 }
 
 /// Runs a script of `tests/peers` to its end.

@@ -8,7 +8,13 @@ import sys
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient, ServerConfig
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaReference,
+    SchemaRegistryClient,
+    ServerConfig,
+    header_schema_id_serializer,
+)
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.common.schema_registry_client import ConfigCompatibilityLevel
 from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -184,6 +190,16 @@ def avro_through_kafka(with_reference):
     same(round_trip("avro-reference", serializer, AvroDeserializer(fresh()), [value]), [value])
 
 
+def ids_in_headers():
+    context = SerializationContext("avro", MessageField.VALUE, [])
+    settings = {"schema.id.serializer": header_schema_id_serializer}
+    value = {"a": 2**60}  # the deserialiser takes short payloads for torn ones
+    payload = AvroSerializer(fresh(), avro(LONG), conf=settings)(value, context)
+    same([name for name, _ in context.headers], ["__value_schema_id"])
+    same(AvroDeserializer(fresh())(payload, context), value)
+    refused(40403, lambda: fresh().get_schema_by_guid("00000000-0000-0000-0000-000000000000"))
+
+
 def json_through_kafka():
     text = json.dumps({
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -219,6 +235,7 @@ modes()
 outer = references()
 deletions()
 avro_through_kafka(outer)
+ids_in_headers()
 json_through_kafka()
 protobuf_through_kafka()
 print(f"{checks} checks")

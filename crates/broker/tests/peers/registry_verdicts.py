@@ -52,7 +52,7 @@ def avro_named(kind, depth, name):
 
 def avro(depth, name):
     choice = dice.random()
-    if depth == 0 or choice < 0.4:
+    if depth <= 0 or choice < 0.4:
         return dice.choice(PRIMITIVES)
     if choice < 0.5:
         return {"type": "array", "items": avro(depth - 1, name)}
@@ -143,7 +143,7 @@ def avro_verdicts():
 
 def json_schema(depth):
     choice = dice.random()
-    if depth == 0 or choice < 0.35:
+    if depth <= 0 or choice < 0.35:
         return dice.choice([
             {"type": "integer"},
             {"type": "number"},
@@ -208,9 +208,9 @@ def changed_json(schema, depth):
 
 
 def document(depth):
-    if depth and dice.random() < 0.5:
+    if depth > 0 and dice.random() < 0.5:
         return {name: document(depth - 1) for name in dice.sample("abcd", dice.randint(0, 3))}
-    if depth and dice.random() < 0.3:
+    if depth > 0 and dice.random() < 0.3:
         return [document(depth - 1) for _ in range(dice.randint(0, 2))]
     return dice.choice([None, True, 0, 1, 2, 3, 4, -1, 1.5, 3.5, "", "a", "b", "aa", "aaa", "aaaa"])
 

@@ -24,6 +24,9 @@ pub(super) struct SubjectVersion(pub(super) String, pub(super) VersionName);
 /// The id of a schema in the path.
 pub(super) struct SchemaId(pub(super) i32);
 
+/// The name of a schema in the path, whatever it is.
+pub(super) struct Guid(pub(super) String);
+
 async fn path<T: DeserializeOwned + Send, S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<T, ApiError> {
     let Path(found) = Path::<T>::from_request_parts(parts, state).await.map_err(ApiError::request)?;
     Ok(found)
@@ -52,6 +55,14 @@ impl<S: Send + Sync> FromRequestParts<S> for SchemaId {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let id: String = path(parts, state).await?;
         id.parse().map(Self).map_err(|_| ApiError::not_found())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Guid {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(path(parts, state).await?))
     }
 }
 

@@ -70,6 +70,8 @@ fn routes(registry: Arc<Registry>) -> Router {
         .route("/schemas/ids/{id}/schema", get(schemas::text))
         .route("/schemas/ids/{id}/subjects", get(schemas::subjects))
         .route("/schemas/ids/{id}/versions", get(schemas::versions))
+        .route("/schemas/guids/{guid}", get(schemas::by_guid))
+        .route("/schemas/guids/{guid}/ids", get(schemas::ids_of_guid))
         .route(
             "/config",
             get(settings::config_of_all).put(settings::set_config_of_all).delete(settings::reset_config_of_all),

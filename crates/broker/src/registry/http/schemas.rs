@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::extract::{Parameters, SchemaId};
+use super::extract::{Guid, Parameters, SchemaId};
 use super::subjects::{check_format, describe, with_attached};
 use super::{Answer, ok, text as plain};
 use crate::limits::SEARCH_MAX;
@@ -16,9 +16,24 @@ use crate::registry::store::{Registry, found};
 type Shared = State<Arc<Registry>>;
 
 pub(super) async fn schema(State(registry): Shared, SchemaId(id): SchemaId, parameters: Parameters) -> Answer {
+    answer(&registry, id, &parameters)
+}
+
+/// By the name that does not depend on the id: clients put it into the headers of records.
+pub(super) async fn by_guid(State(registry): Shared, Guid(guid): Guid, parameters: Parameters) -> Answer {
+    let id = registry.read(|state| state.id_of_guid(&guid))?;
+    answer(&registry, id, &parameters)
+}
+
+pub(super) async fn ids_of_guid(State(registry): Shared, Guid(guid): Guid) -> Answer {
+    let id = registry.read(|state| state.id_of_guid(&guid))?;
+    Ok(ok(&json!([{ "context": ".", "id": id }])))
+}
+
+fn answer(registry: &Registry, id: i32, parameters: &Parameters) -> Answer {
     let (stored, last_id) = registry.read(|state| Ok::<_, ApiError>((state.schema(id)?.clone(), state.last_id())))?;
-    check_format(&parameters, stored.kind, &stored.text)?;
-    let mut body = json!({ "schema": stored.text });
+    check_format(parameters, stored.kind, &stored.text)?;
+    let mut body = json!({ "schema": stored.text, "guid": stored.guid.to_string() });
     if parameters.on("fetchMaxId") {
         body["maxId"] = json!(last_id);
     }

@@ -39,8 +39,8 @@ pub(super) fn with_attached(
 }
 
 pub(super) fn describe(found: &Found) -> Value {
-    let Found { subject, version, id, kind, text, references, metadata, rule_set } = found;
-    let body = json!({ "subject": subject, "version": version, "id": id, "schema": text });
+    let Found { subject, version, id, kind, text, references, metadata, rule_set, guid } = found;
+    let body = json!({ "subject": subject, "version": version, "id": id, "guid": guid.to_string(), "schema": text });
     with_attached(body, *kind, references, metadata.as_ref(), rule_set.as_ref())
 }
 
@@ -88,7 +88,8 @@ pub(super) async fn register(
     Body(body): Body<SchemaBody>,
 ) -> Answer {
     let id = registry.register(&subject, body.submitted(&subject)?, parameters.on("normalize")).await?;
-    Ok(ok(&json!({ "id": id })))
+    let guid = registry.read(|state| state.schema(id).map(|stored| stored.guid.to_string()))?;
+    Ok(ok(&json!({ "id": id, "guid": guid })))
 }
 
 pub(super) async fn lookup(
