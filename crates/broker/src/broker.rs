@@ -358,6 +358,12 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
             let logs = partitions.map(|partition| Arc::clone(&partition.log)).collect();
             drop(core.committer.commit(logs).durable().await); // a failed fsync is raised by the committer
         }
+        if let Some(retention_ms) = core.settings.offsets_retention_ms {
+            let expired = core.groups.expire_offsets(retention_ms);
+            if expired > 0 {
+                drop(core.offsets.sync().durable().await); // a failed fsync is raised by the committer
+            }
+        }
         match core.offsets.rewrite_if_due().await {
             Ok(true) => tracing::debug!("group offsets were written anew"),
             Ok(false) => {}

@@ -46,6 +46,9 @@ pub struct Options {
     /// Seconds after which a login has to be repeated; 0 is never.
     #[arg(long, default_value_t = 0, env = "SF_BROKER_LOGIN_LIFETIME_S")]
     pub login_lifetime_s: u32,
+    /// Milliseconds after which the committed offsets of a group that nobody uses are dropped; absent is never.
+    #[arg(long, env = "SF_BROKER_OFFSETS_RETENTION_MS")]
+    pub offsets_retention_ms: Option<u64>,
     /// Connections in all.
     #[arg(long, default_value_t = 1_000)]
     pub connections_max: usize,
@@ -103,6 +106,8 @@ pub struct Settings {
     pub consumer_session_ms: i64,
     /// How often members of the consumer group protocol are told to be heard of.
     pub consumer_heartbeat_ms: i32,
+    /// How long the offsets of a group that nobody uses are kept; `None` is for ever.
+    pub offsets_retention_ms: Option<i64>,
     /// Bytes appended to the group offsets after which they are written anew and the old ones dropped.
     pub offsets_rewrite_bytes: u64,
 }
@@ -130,6 +135,7 @@ impl Settings {
             group_initial_delay_ms: 50,
             consumer_session_ms: 45_000,
             consumer_heartbeat_ms: 3_000,
+            offsets_retention_ms: None,
             offsets_rewrite_bytes: 4 * 1024 * 1024,
         }
     }
@@ -159,6 +165,7 @@ impl TryFrom<Options> for Settings {
             connections_per_address_max: options.connections_per_address_max,
             connections_per_user_max: options.connections_per_user_max,
             group_initial_delay_ms: 250,
+            offsets_retention_ms: options.offsets_retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
             ..Self::on_free_ports(options.data_dir)
         })
     }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{self, Beat, Catalog, CatalogTopic, Part, Refused, Timing};
+use super::retention::{self, Candidate};
 use super::slot::{Letter, Slot, parse_classic_key};
 use super::{Millis, Offsets, classic};
 use crate::limits::{EMPTY_GROUP_KEPT_MS, GROUPS_MAX};
@@ -354,10 +355,41 @@ impl Groups {
                 }
             };
             slot.send(&self.offsets, letters);
+            slot.vacant_since = slot.vacant().then(|| slot.vacant_since.unwrap_or(now));
             alive += usize::from(slot.kind.has_members());
         }
         self.forget(&mut lock(&self.slots), EMPTY_GROUP_KEPT_MS);
         alive
+    }
+
+    /// Takes back the offsets of groups that nobody has used for `retention_ms`. Returns how many groups lost theirs.
+    pub(crate) fn expire_offsets(&self, retention_ms: i64) -> usize {
+        let mut expired = 0;
+        for id in self.offsets.groups() {
+            let (now, time_ms) = (self.now(), self.offsets.now_ms());
+            let removed = self.with(&id, false, |slot| {
+                // a group that is not known here has had no members since the start
+                let vacant_since = if slot.blank() { Some(0) } else { slot.vacant_since.filter(|_| slot.vacant()) };
+                let committed_ms = self.offsets.newest_ms(&id)?;
+                let group = Candidate { committed_ms, vacant_since };
+                retention::expired(group, now, time_ms, retention_ms).then(|| self.offsets.remove(&id, |_, _| true))
+            });
+            match removed {
+                Ok(Some(Ok(_))) => {
+                    tracing::info!(
+                        group = id,
+                        retention_ms,
+                        "the offsets of this group were not used for so long and are gone"
+                    );
+                    expired += 1;
+                }
+                Ok(Some(Err(code))) | Err(code) => {
+                    tracing::warn!(group = id, ?code, "cannot take back the offsets of a group");
+                }
+                Ok(None) => {}
+            }
+        }
+        expired
     }
 
     /// Forgets groups that have had neither members nor offsets for `kept_ms`.

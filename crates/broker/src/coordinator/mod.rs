@@ -2,13 +2,15 @@
 //! (`groups.rs`), and committed offsets (`offsets.rs`).
 //!
 //! Both protocols are pure state machines. What a group has told its members is in the log before they are told, so a
-//! restart finds members, generations and shares as they were. Offsets live in the same log and never expire (STR-12).
+//! restart finds members, generations and shares as they were. Offsets live in the same log; `retention.rs` says when they
+//! go, which is never unless the operator wants it (STR-12).
 
 pub(crate) mod classic;
 pub(crate) mod consumer;
 mod groups;
 mod offset_records;
 mod offsets;
+mod retention;
 mod slot;
 mod wire;
 

@@ -220,6 +220,11 @@ impl Offsets {
         stored.map(|(key, committed)| (key.clone(), committed.clone())).collect()
     }
 
+    /// The time of day of a group's newest commit.
+    pub(super) fn newest_ms(&self, group: &str) -> Option<i64> {
+        self.lock().groups.get(group)?.values().map(|committed| committed.time_ms).max()
+    }
+
     /// Groups that have offsets.
     pub(crate) fn groups(&self) -> Vec<String> {
         self.lock().groups.keys().cloned().collect()

@@ -27,6 +27,8 @@ pub(super) struct Slot {
     saved_end: i64,
     /// The log may know this group.
     stored: bool,
+    /// Since when it has had no members; not known before the first tick without any.
+    pub(super) vacant_since: Option<Millis>,
     /// When it was first seen without members and offsets.
     pub(super) empty_since: Option<Millis>,
     /// Taken out of the map; whoever still holds it looks again.

@@ -308,3 +308,33 @@ async fn members_outlive_the_broker_without_a_rebalance() {
         tokio::task::spawn_blocking(move || drop((first, second))).await.unwrap();
     }
 }
+
+// STR-12: never by default; with a time, all offsets of a group that nobody uses, and none of a group that lives
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_go_only_when_the_operator_wants_it_and_nobody_is_there() {
+    let broker = TestBroker::start_with(|settings| settings.offsets_retention_ms = Some(1_500)).await;
+    broker.create_topic("fleeting", 1, &[]).await;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset("fleeting", 0, Offset::Offset(0)).unwrap();
+    let alive = member(&broker, "alive", "fleeting", &[]);
+    let alive = tokio::task::spawn_blocking(move || {
+        settle(&[&alive], |shares| shares[0].len() == 1);
+        alive
+    });
+    let alive = alive.await.unwrap();
+    alive.commit(&list, CommitMode::Sync).unwrap();
+    let gone = broker.consumer(&[("group.id", "gone")]);
+    gone.commit(&list, CommitMode::Sync).unwrap();
+    let committed = |consumer: &BaseConsumer| {
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition("fleeting", 0);
+        consumer.committed_offsets(asked, PATIENCE).unwrap().elements()[0].offset()
+    };
+    assert_eq!(committed(&gone), Offset::Offset(0));
+    tokio::task::spawn_blocking(move || {
+        settle(&[&alive], |_| committed(&gone) == Offset::Invalid);
+        assert_eq!(committed(&alive), Offset::Offset(0));
+    })
+    .await
+    .unwrap();
+}
