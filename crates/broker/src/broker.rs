@@ -39,7 +39,7 @@ use crate::server::House;
 use crate::settings::{Durability, Settings};
 use crate::topic_config::TopicConfig;
 use crate::topics::{OFFSETS_TOPIC, SCHEMAS_TOPIC, Topic, Topics};
-use crate::{Error, random, server};
+use crate::{Error, compaction, random, server};
 
 /// Threads that sync logs: more help when many partitions are dirty at once, until the disk's queue is full.
 const FLUSH_THREADS: usize = 4;
@@ -128,6 +128,7 @@ impl Broker {
             front.spawn(server::run(house.clone(), listener, endpoint, stop.clone()));
         }
         front.spawn(registry::serve(Arc::clone(&registry), http, stop.clone(), core.metrics.clone()));
+        back.spawn(compaction::run(Arc::clone(&core), housekeeping_stop.clone()));
         back.spawn(watch_groups(Arc::clone(&core), housekeeping_stop.clone()));
         back.spawn(keep_house(Arc::clone(&core), endpoints, ctx.clone(), housekeeping_stop.clone()));
         Ok(Handle { addresses, core, stop, housekeeping_stop, front, back, _lock: lock })
@@ -223,7 +224,8 @@ fn recover(
     let partitions = partitions.iter().flat_map(|topic| &topic.partitions);
     let seen = partitions.flat_map(|partition| partition.log.producers()).map(|producer| producer.producer_id).max();
     let producer_ids = ProducerIds::open(data_dir, Arc::clone(vfs), seen)?;
-    let disk = DiskGuard::new(Arc::clone(vfs), data_dir.clone(), settings.reserve_bytes);
+    let disk =
+        DiskGuard::new(Arc::clone(vfs), data_dir.clone(), settings.reserve_bytes, settings.essential_topics.clone());
     let given = Given::receive(&ctx.launch)?;
     let access = Access::open(data_dir, Arc::clone(vfs), settings.authorize, &settings.super_users, given)?;
     let seats = Places::new(usize::MAX, settings.connections_per_user_max);

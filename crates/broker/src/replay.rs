@@ -1,6 +1,7 @@
 //! Reading the broker's own logs back at the start: group offsets and schemas.
 
 use commitlog::Log;
+use commitlog::batch::Batches;
 use kafka::protocol::records;
 
 use crate::Error;
@@ -22,9 +23,9 @@ pub(crate) fn replay(log: &Log, topic: &'static str, mut visit: impl FnMut(recor
             }
             Err(source) => return Err(Error::Internal { action: "read", topic, source }),
         };
-        let mut next = offset;
+        // by the headers: the last records of a batch may have been compacted away
+        let next = Batches::new(&bytes).flatten().map(|(header, _)| header.next_offset()).last().unwrap_or(offset);
         records::decode(&bytes, |stored| {
-            next = next.max(stored.offset + 1);
             if stored.offset >= offset {
                 visit(stored);
             }

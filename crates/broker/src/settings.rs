@@ -32,6 +32,9 @@ pub struct Options {
     /// is the usual choice, and 512 MiB the default.
     #[arg(long, default_value_t = Settings::DEFAULT_RESERVE_BYTES, env = "SF_BROKER_RESERVE_BYTES")]
     pub reserve_bytes: u64,
+    /// Topics that may use most of the reserve, by name or by the beginning of a name with `*` behind it.
+    #[arg(long, value_delimiter = ',', default_value = "alarms.*,audit", env = "SF_BROKER_ESSENTIAL_TOPICS")]
+    pub essential_topics: Vec<String>,
     /// A further listener: address=HOST:PORT[,name=NAME][,advertise=HOST:PORT][,tls-cert=FILE,tls-key=FILE]
     /// [,client-ca=FILE][,sasl=required][,plain-without-tls=true]; several in the environment are separated by semicolons.
     #[arg(long = "listener", value_delimiter = ';', env = "SF_BROKER_LISTENERS")]
@@ -89,6 +92,8 @@ pub struct Settings {
     pub durability: Durability,
     /// Free bytes that must remain on the data disk for group offsets, schemas and deletes.
     pub reserve_bytes: u64,
+    /// Topics that may use most of the reserve; `*` stands for any end of a name.
+    pub essential_topics: Vec<String>,
     /// Listeners beside the first one.
     pub listeners: Vec<Listener>,
     /// Access rules decide who may do what.
@@ -110,6 +115,8 @@ pub struct Settings {
     pub offsets_retention_ms: Option<i64>,
     /// Bytes appended to the group offsets after which they are written anew and the old ones dropped.
     pub offsets_rewrite_bytes: u64,
+    /// How often it is looked at whether a compacted log wants compaction.
+    pub compaction_interval: Duration,
 }
 
 impl Settings {
@@ -125,6 +132,7 @@ impl Settings {
             registry_listen: any,
             durability: Durability::Synced,
             reserve_bytes: 64 * 1024 * 1024,
+            essential_topics: Vec::new(),
             listeners: Vec::new(),
             authorize: false,
             super_users: Vec::new(),
@@ -137,6 +145,7 @@ impl Settings {
             consumer_heartbeat_ms: 3_000,
             offsets_retention_ms: None,
             offsets_rewrite_bytes: 4 * 1024 * 1024,
+            compaction_interval: Duration::from_secs(15),
         }
     }
 }
@@ -157,6 +166,7 @@ impl TryFrom<Options> for Settings {
             registry_listen: options.registry_listen,
             durability: options.durability,
             reserve_bytes: options.reserve_bytes,
+            essential_topics: options.essential_topics,
             listeners: options.listeners,
             authorize: options.authorize,
             super_users: options.super_users,

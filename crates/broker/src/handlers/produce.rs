@@ -90,9 +90,6 @@ fn refuse(core: &Core, request: &ProduceRequest) -> Option<ResponseError> {
     if core.committer.failure().reason().is_some() {
         return Some(ResponseError::KafkaStorageError);
     }
-    if core.disk.full() {
-        return Some(ResponseError::NotEnoughReplicas);
-    }
     None
 }
 
@@ -143,6 +140,9 @@ fn write(
     let partition = topic.partition(part.index).ok_or(ResponseError::UnknownTopicOrPartition)?;
     if topic.internal() {
         return Err(ResponseError::InvalidTopicException);
+    }
+    if !core.disk.takes(&topic.name) {
+        return Err(ResponseError::NotEnoughReplicas);
     }
     let records = part.records.as_ref().filter(|records| !records.is_empty()).ok_or(ResponseError::InvalidRecord)?;
     for batch in Batches::new(records) {

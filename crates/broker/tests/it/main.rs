@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod attacks;
+mod compaction;
 mod consume;
 mod consumer_groups;
 mod disk;
