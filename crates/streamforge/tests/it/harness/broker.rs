@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{PROGRAM, is_running, say, signal, wait_for};
+use super::{PROGRAM, free_address, is_running, kill_9, say, signal, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -19,6 +19,11 @@ pub(crate) struct Broker {
     folder: tempfile::TempDir,
     /// Where it says that it is ready and that it stops.
     manager: UnixDatagram,
+    /// Where it listens for Kafka clients.
+    listen: String,
+    data: PathBuf,
+    /// The usual reserve would be larger than the whole disk.
+    small_disk: bool,
 }
 
 /// What a command printed.
@@ -60,27 +65,57 @@ impl Printed {
 impl Broker {
     /// Starts a broker and waits until it says that it is ready.
     pub(crate) fn start() -> Self {
+        Self::start_on("127.0.0.1:0".to_owned(), None)
+    }
+
+    /// Starts a broker that is found at the same address after every start.
+    pub(crate) fn start_on_a_fixed_port() -> Self {
+        Self::start_on(free_address().to_string(), None)
+    }
+
+    /// Starts a broker whose data lies on the disk that is mounted at `disk`.
+    pub(crate) fn start_in(disk: &Path) -> Self {
+        Self::start_on("127.0.0.1:0".to_owned(), Some(disk.join("data")))
+    }
+
+    fn start_on(listen: String, data: Option<PathBuf>) -> Self {
         let folder = tempfile::Builder::new().prefix("sf-broker-").tempdir().expect("a temporary folder");
         let manager = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut broker = Self { child: None, folder, manager };
+        let mut broker = Self { child: None, small_disk, data, folder, manager, listen };
         broker.start_again();
         broker
     }
 
-    /// Starts a broker that was stopped.
+    /// Starts a broker that was stopped, and waits until it says that it is ready.
     pub(crate) fn start_again(&mut self) {
+        self.spawn();
+        assert_eq!(self.said(), "READY=1", "{}", self.log());
+    }
+
+    /// Starts a broker that was stopped and does not wait for it.
+    pub(crate) fn spawn(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log file");
         let child = Command::new(PROGRAM)
-            .args(["broker", "--listen", "127.0.0.1:0", "--registry-listen", "127.0.0.1:0", "--data-dir"])
+            .args(["broker", "--listen", &self.listen, "--registry-listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.data())
+            .envs(self.small_disk.then_some(("SF_BROKER_RESERVE_BYTES", "2097152")))
             .env("NOTIFY_SOCKET", self.folder.path().join("notify"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
             .spawn();
         self.child = Some(child.expect("the broker starts"));
-        assert_eq!(self.said(), "READY=1", "{}", self.log());
+    }
+
+    /// Kills it, and forgets what it may have said.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("a running broker");
+        kill_9(child.id());
+        child.wait().expect("the broker is gone");
+        self.manager.set_nonblocking(true).expect("a socket");
+        while self.manager.recv(&mut [0; 64]).is_ok() {}
+        self.manager.set_nonblocking(false).expect("a socket");
     }
 
     /// What it told the service manager next.
@@ -91,7 +126,12 @@ impl Broker {
     }
 
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running broker").id()
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -129,9 +169,14 @@ impl Broker {
 
     /// Tells it to stop and waits for its end.
     pub(crate) fn stop(&mut self) -> ExitStatus {
+        signal(self.id(), "TERM");
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let child = self.child.as_mut().expect("a running broker");
-        signal(child.id(), "TERM");
-        let status = wait_for("the broker stops", PATIENCE, || {
+        let status = wait_for("the broker ends", PATIENCE, || {
             child.try_wait().ok().flatten().ok_or_else(|| "it runs on".to_owned())
         });
         self.child = None;
