@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use commitlog::{Clock, Log, Vfs, state_file};
@@ -75,6 +75,9 @@ impl Refusal {
         Self { code, message: message.into() }
     }
 }
+
+/// Threads that close logs: each log is a wait or two for the disk, and a disk serves many waits at once.
+const CLOSE_THREADS: usize = 16;
 
 /// Contents of a topic's state file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -415,14 +418,24 @@ impl Topics {
 
     /// Closes all logs so that the next start has nothing to scan.
     pub(crate) fn close(&self) {
-        for topic in self.all() {
-            for partition in &topic.partitions {
+        let topics = self.all();
+        let partitions: Vec<(&StrBytes, &Arc<Partition>)> =
+            topics.iter().flat_map(|topic| topic.partitions.iter().map(|partition| (&topic.name, partition))).collect();
+        let next = AtomicUsize::new(0);
+        let close_in_turn = || {
+            while let Some((topic, partition)) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if let Err(error) = partition.log.close() {
                     let error = daemon::report(&error);
-                    tracing::warn!(topic = %topic.name, partition = partition.index, %error, "cannot close a log");
+                    tracing::warn!(%topic, partition = partition.index, %error, "cannot close a log");
                 }
             }
-        }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..CLOSE_THREADS.min(partitions.len()) {
+                scope.spawn(close_in_turn);
+            }
+            close_in_turn();
+        });
     }
 }
 

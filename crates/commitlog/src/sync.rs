@@ -12,6 +12,7 @@ use std::sync::{Arc, PoisonError};
 use crate::error::Error;
 use crate::index;
 use crate::log::{Condition, Log, lock};
+use crate::num::to_u64;
 use crate::segment::{self, Segment};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
@@ -83,6 +84,9 @@ impl Log {
         let bytes = index::encode(&active.footer(), &active.meta.entries, &state.producers);
         let path = segment::path(&self.dir, active.meta.base, segment::CHECKPOINT);
         drop(state);
+        if holds(&*self.vfs, &path, &bytes) {
+            return Ok(()); // nothing was appended since the close before; a stop need not wait for the disk again
+        }
         write_synced(&*self.vfs, &path, &bytes)?;
         self.vfs.sync_dir(&self.dir).map_err(Error::io("sync folder", &self.dir))
     }
@@ -200,6 +204,20 @@ impl Log {
         file.write_at(&bytes, 0).map_err(Error::io("write", &path)).map_err(SyncFailure::Other)?;
         file.sync_data().map_err(Error::io("sync", &path)).map_err(SyncFailure::Sync)
     }
+}
+
+/// Whether a file holds these bytes and nothing else; not being able to tell is a no.
+fn holds(vfs: &dyn Vfs, path: &Path, bytes: &[u8]) -> bool {
+    let read = || -> std::io::Result<bool> {
+        let file = vfs.open(path, OpenMode::Read)?;
+        if file.len()? != to_u64(bytes.len()) {
+            return Ok(false);
+        }
+        let mut there = vec![0; bytes.len()];
+        let count = file.read_at(&mut there, 0)?;
+        Ok(there.get(..count) == Some(bytes))
+    };
+    read().unwrap_or(false)
 }
 
 /// Writes a whole derived file and syncs it; its name is not durable yet.

@@ -153,3 +153,20 @@ fn empty_log_and_closed_log() {
     commitlog::remove_dir(&vfs, &crate::support::dir()).unwrap();
     assert!(vfs.files(&crate::support::dir()).is_empty());
 }
+
+// a stop with thousands of partitions must not wait for the disk for each that nobody wrote to
+#[test]
+fn a_close_without_appends_writes_nothing() {
+    let vfs = SimVfs::new();
+    let (log, _) = open(&vfs, small());
+    log.append(&mut batch(1, 2)).unwrap();
+    log.close().unwrap();
+    let (log, _) = open(&vfs, small());
+    let before = vfs.syncs_done();
+    log.close().unwrap();
+    assert_eq!(vfs.syncs_done(), before);
+    let (log, _) = open(&vfs, small());
+    log.append(&mut batch(2, 2)).unwrap();
+    log.close().unwrap();
+    assert!(vfs.syncs_done() > before, "an append is followed by another checkpoint");
+}

@@ -15,7 +15,7 @@ use crate::harness::{
 const ADAPTERS: [(&str, u64, u64, u64); 2] = [("load_fast", 200, 7, 100), ("load_slow", 500, 13, 500)];
 const SINK: &str = "historian";
 /// How long a child may outlive its runtime: it has to hand over what it holds.
-const ORPHAN_LIFE_MAX: Duration = Duration::from_secs(45);
+const ORPHAN_LIFE_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy)]
 enum Victim {
@@ -95,6 +95,24 @@ fn kill_runtime(gateway: &mut Gateway, setup: &Setup) -> Gateway {
         if orphans.is_empty() { Ok(()) } else { Err(format!("{orphans:?}")) }
     });
     next
+}
+
+// F4: broker, adapters and sinks see the end of their parent at once, each waits for nobody, and a successor finds the
+// folder free
+#[test]
+fn a_killed_gateway_leaves_nobody_behind() {
+    let setup = setup(None);
+    let mut gateway = setup.start();
+    wait_until_all_run(&gateway);
+    let orphans = gateway.descendants();
+    assert!(orphans.len() >= 4, "a broker, two adapters and a sink: {orphans:?}");
+    gateway.kill();
+    let begin = Instant::now();
+    wait_for("the children of the killed runtime go", ORPHAN_LIFE_MAX, || {
+        let left: Vec<String> = orphans.iter().filter(|pid| is_running(**pid)).map(|pid| command_line(*pid)).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    say(&format!("the last child of a killed gateway was gone after {:.1?}", begin.elapsed()));
 }
 
 /// Stops the load and waits until everything has reached its end.
