@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::batch::Batches;
+use crate::batch::{Batches, HEADER_BYTES, Header};
 use crate::error::Error;
 use crate::log::{Log, lock};
 use crate::num::{to_u64, to_usize};
@@ -187,6 +187,16 @@ impl Log {
             }
         };
         let size = end.checked_sub(position).filter(|size| *size >= SLICE_BYTES_MIN)?;
+        // a place remembered from before the segment was compacted names no batch, or another one
+        let starts_at = |position, offset| {
+            let mut head = [0; HEADER_BYTES];
+            let read = place.file.read_at(&mut head, position);
+            read.is_ok_and(|count| count == head.len())
+                && Header::parse(&head).is_ok_and(|header| header.base_offset == offset)
+        };
+        if !starts_at(position, first) || (end < place.len && !starts_at(end, next_offset)) {
+            return None;
+        }
         if next_offset < place.next {
             let hint = Hint { offset: next_offset, base: place.base, position: end };
             lock(&self.cache).remember(wanted, hint);
