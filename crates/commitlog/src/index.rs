@@ -85,7 +85,7 @@ fn word(bytes: &[u8], at: usize) -> [u8; 8] {
     bytes[at..at + 8].try_into().expect("a slice of eight bytes")
 }
 
-/// Decodes the fixed header; `None` when it is short, foreign or damaged.
+/// Decodes the fixed header; `None` when it is short, foreign, damaged or contradicts itself.
 pub(crate) fn decode_footer(bytes: &[u8]) -> Option<Footer> {
     let header = bytes.get(..FOOTER_BYTES)?;
     let stored = u32::from_be_bytes(header[FOOTER_BYTES - 4..].try_into().expect("four bytes"));
@@ -94,14 +94,15 @@ pub(crate) fn decode_footer(bytes: &[u8]) -> Option<Footer> {
     }
     let timestamp = i64::from_be_bytes(word(header, 40));
     let batch_offset = i64::from_be_bytes(word(header, 48));
-    Some(Footer {
+    let footer = Footer {
         base: i64::from_be_bytes(word(header, 8)),
         next: i64::from_be_bytes(word(header, 16)),
         data_len: u64::from_be_bytes(word(header, 24)),
         file_len: u64::from_be_bytes(word(header, 32)),
         max: (timestamp != i64::MIN).then_some(MaxTimestamp { timestamp, batch_offset }),
         created_ms: i64::from_be_bytes(word(header, 56)),
-    })
+    };
+    (footer.data_len <= footer.file_len && footer.base <= footer.next).then_some(footer)
 }
 
 /// Decodes header and body of a whole index file.

@@ -12,6 +12,11 @@ use crate::support::{PATIENCE, TestBroker, eventually};
 
 const TOPIC: &str = "state";
 
+/// 200 characters that packing makes half as many of, so that segments fill whatever packs them.
+fn noise(number: u32) -> String {
+    (0..25).map(|part| format!("{:08x}", (number * 25 + part).wrapping_mul(2_654_435_761))).collect()
+}
+
 /// Everything a reader finds: key, offset, value.
 fn contents(consumer: &BaseConsumer) -> Vec<(String, i64, Option<String>)> {
     let (start, end) = consumer.fetch_watermarks(TOPIC, 0, PATIENCE).unwrap();
@@ -40,10 +45,10 @@ async fn compacted_topics_keep_the_newest_values() {
     let mut newest = BTreeMap::new();
     let mut number = 0;
     for compression in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        let producer = broker.producer(&[("compression.type", compression)]);
+        let producer = broker.producer(&[("compression.type", compression), ("batch.num.messages", "100")]);
         let mut sent = Vec::new();
         for _ in 0..1_500 {
-            let (key, value) = (format!("key-{}", number % 97), format!("{number} {}", "v".repeat(200)));
+            let (key, value) = (format!("key-{}", number % 97), format!("{number} {}", noise(number)));
             let record = FutureRecord::to(TOPIC).partition(0).key(&key).payload(&value);
             sent.push((key.clone(), value.clone(), producer.send_result(record).unwrap()));
             number += 1;

@@ -82,6 +82,8 @@ impl Broker {
         let folder = tempfile::Builder::new().prefix("sf-broker-").tempdir().expect("a temporary folder");
         let manager = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let small_disk = data.is_some();
+        let data = data.unwrap_or_else(|| folder.path().join("data"));
         let mut broker = Self { child: None, small_disk, data, folder, manager, listen };
         broker.start_again();
         broker
@@ -119,7 +121,7 @@ impl Broker {
     }
 
     /// What it told the service manager next.
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let mut bytes = [0; 64];
         let length = self.manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{error}: {}", self.log()));
         String::from_utf8_lossy(&bytes[..length]).into_owned()
