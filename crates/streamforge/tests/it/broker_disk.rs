@@ -2,6 +2,8 @@
 //! that fills up and is then remounted read-only (F10, F12). Needs `strace`, or root and a loop device; says so where
 //! there is none.
 
+#![expect(clippy::unwrap_used, reason = "also in the helpers of the tests a panic is the report")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -3,6 +3,8 @@
 //!
 //! `SF_BROKER_KILLS=1000 cargo test -p streamforge --test it broker_kills` is the long run.
 
+#![expect(clippy::unwrap_used, reason = "also in the helpers of the tests a panic is the report")]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
