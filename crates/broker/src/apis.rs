@@ -1,7 +1,9 @@
 //! Which APIs the broker speaks, in which versions. ApiVersions answers with this table, dispatch obeys it.
 //!
 //! Invariant: a version is in the table only when it works in full (STR-10). Newest versions are the newest of the
-//! codec, but for two places where its own messages end earlier than its table says (offset commit and fetch 10).
+//! codec, but for places where its own messages end earlier than its table says (offset commit and fetch 10), the last
+//! versions of EndTxn and TxnOffsetCommit, which belong to another protocol of transactions (KIP-890), and that of
+//! ListTransactions, which filters by a pattern.
 
 use kafka_protocol::messages::ApiKey;
 
@@ -41,6 +43,10 @@ pub(crate) const APIS: &[Api] = &[
     api(ApiKey::DeleteRecords, "delete_records", 0, 2),
     api(ApiKey::InitProducerId, "init_producer_id", 0, 5),
     api(ApiKey::OffsetForLeaderEpoch, "offset_for_leader_epoch", 2, 4),
+    api(ApiKey::AddPartitionsToTxn, "add_partitions_to_txn", 0, 5),
+    api(ApiKey::AddOffsetsToTxn, "add_offsets_to_txn", 0, 4),
+    api(ApiKey::EndTxn, "end_txn", 0, 4),
+    api(ApiKey::TxnOffsetCommit, "txn_offset_commit", 0, 4),
     api(ApiKey::DescribeAcls, "describe_acls", 1, 3),
     api(ApiKey::CreateAcls, "create_acls", 1, 3),
     api(ApiKey::DeleteAcls, "delete_acls", 1, 3),
@@ -64,6 +70,8 @@ pub(crate) const APIS: &[Api] = &[
     api(ApiKey::ConsumerGroupDescribe, "consumer_group_describe", 0, 1),
     api(ApiKey::ListConfigResources, "list_config_resources", 0, 1),
     api(ApiKey::DescribeTopicPartitions, "describe_topic_partitions", 0, 0),
+    api(ApiKey::DescribeTransactions, "describe_transactions", 0, 0),
+    api(ApiKey::ListTransactions, "list_transactions", 0, 1),
 ];
 
 /// The row of an API key, if the broker speaks it.

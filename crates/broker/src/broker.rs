@@ -1,6 +1,6 @@
 //! Starting, running and stopping the broker.
 //!
-//! Order on start: lock, logs, offsets, schemas, then the listeners, so that nobody is served before recovery is done.
+//! Order on start: lock, logs, offsets, schemas, transactions, then the listeners, so that nobody is served before recovery is done.
 //! Order on stop: listeners and connections, housekeeping, then the logs are closed.
 
 use std::collections::BTreeMap;
@@ -38,7 +38,8 @@ use crate::scrape::Scrape;
 use crate::server::House;
 use crate::settings::{Durability, Settings};
 use crate::topic_config::TopicConfig;
-use crate::topics::{OFFSETS_TOPIC, SCHEMAS_TOPIC, Topic, Topics};
+use crate::topics::{OFFSETS_TOPIC, SCHEMAS_TOPIC, TRANSACTIONS_TOPIC, Topic, Topics};
+use crate::transactions::{self, Transactions};
 use crate::{Error, compaction, random, server};
 
 /// Threads that sync logs: more help when many partitions are dirty at once, until the disk's queue is full.
@@ -129,6 +130,7 @@ impl Broker {
         }
         front.spawn(registry::serve(Arc::clone(&registry), http, stop.clone(), core.metrics.clone()));
         back.spawn(compaction::run(Arc::clone(&core), housekeeping_stop.clone()));
+        back.spawn(transactions::run(Arc::clone(&core), housekeeping_stop.clone()));
         back.spawn(watch_groups(Arc::clone(&core), housekeeping_stop.clone()));
         back.spawn(keep_house(Arc::clone(&core), endpoints, ctx.clone(), housekeeping_stop.clone()));
         Ok(Handle { addresses, core, stop, housekeeping_stop, front, back, _lock: lock })
@@ -220,9 +222,14 @@ fn recover(
     let log = internal(&topics, SCHEMAS_TOPIC, &[("cleanup.policy", "compact")])?;
     let registry = Arc::new(Registry::open(log, committer.clone(), Arc::clone(&clock))?);
 
+    let log = internal(&topics, TRANSACTIONS_TOPIC, &[("cleanup.policy", "compact"), ("segment.bytes", "4194304")])?;
+    let rewrite_bytes = settings.offsets_rewrite_bytes;
+    let transactions = Transactions::open(log, committer.clone(), Arc::clone(&clock), rewrite_bytes)?;
+
     let partitions = topics.all();
     let partitions = partitions.iter().flat_map(|topic| &topic.partitions);
     let seen = partitions.flat_map(|partition| partition.log.producers()).map(|producer| producer.producer_id).max();
+    let seen = seen.max(transactions.producer_id_max());
     let producer_ids = ProducerIds::open(data_dir, Arc::clone(vfs), seen)?;
     let disk =
         DiskGuard::new(Arc::clone(vfs), data_dir.clone(), settings.reserve_bytes, settings.essential_topics.clone());
@@ -240,6 +247,7 @@ fn recover(
         offsets,
         fetch_sessions: FetchSessions::new(),
         producer_ids,
+        transactions,
         disk,
         committer,
         metrics,
@@ -247,6 +255,7 @@ fn recover(
         password_checks: Semaphore::new(PASSWORD_CHECKS_MAX),
         seats,
     };
+    transactions::abort_orphans(&core);
     Ok((core, registry))
 }
 

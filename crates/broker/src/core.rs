@@ -21,11 +21,15 @@ use crate::places::Places;
 use crate::producer_ids::ProducerIds;
 use crate::settings::{Durability, Settings};
 use crate::topics::Topics;
+use crate::transactions::Transactions;
 
 /// The one node of the cluster.
 pub(crate) const NODE_ID: BrokerId = BrokerId(1);
 /// Every log has one leader for ever.
 pub(crate) const LEADER_EPOCH: i32 = 0;
+
+/// The isolation level of readers who want no record of a transaction that has not been committed.
+pub(crate) const READ_COMMITTED: i8 = 1;
 
 /// The state of the broker behind its listeners.
 #[derive(Debug)]
@@ -37,6 +41,7 @@ pub(crate) struct Core {
     pub(crate) offsets: Arc<Offsets>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
+    pub(crate) transactions: Transactions,
     pub(crate) disk: DiskGuard,
     pub(crate) committer: Committer,
     pub(crate) metrics: Metrics,
@@ -69,6 +74,12 @@ impl Core {
         }
     }
 
+    /// The end of what readers of this isolation level may see.
+    pub(crate) fn readable_end(&self, log: &Log, isolation_level: i8) -> i64 {
+        let end = self.visible_end(log);
+        if isolation_level == READ_COMMITTED { log.last_stable_offset(end) } else { end }
+    }
+
     /// Begins to make appends durable; `None` when they count as acknowledged already.
     pub(crate) fn acknowledge(&self, written: &[Arc<Partition>]) -> Option<Ticket> {
         match self.settings.durability {
@@ -99,6 +110,8 @@ pub(crate) fn log_error_code(error: &commitlog::Error) -> ResponseError {
         E::BatchTooLarge { .. } => ResponseError::MessageTooLarge,
         E::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         E::InvalidProducerEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        E::InsideTransaction { .. } => ResponseError::InvalidTxnState,
+        E::TooManyTransactions { .. } => ResponseError::NotEnoughReplicas,
         E::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         E::Closed { .. } => ResponseError::UnknownTopicOrPartition,
         // nothing was stored, and the same request succeeds once there is room again

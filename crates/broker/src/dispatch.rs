@@ -22,7 +22,7 @@ use crate::apis;
 use crate::core::Core;
 use crate::handlers::{
     acls, admin, cluster, configs, consumer_groups, credentials, fetch, fetch_answer, groups, list_offsets, offsets,
-    partitions, produce, quotas, records, sasl,
+    partitions, produce, quotas, records, sasl, transactions,
 };
 use crate::outgoing::Frame;
 use crate::unsupported;
@@ -179,7 +179,13 @@ fn later(core: Arc<Core>, call: Call, body: Bytes) -> Answering {
         ApiKey::ListConfigResources => answer(core, call, body, configs::list_resources),
         ApiKey::DeleteRecords => answer(core, call, body, records::delete),
         ApiKey::DescribeLogDirs => answer(core, call, body, records::describe_log_dirs),
-        ApiKey::InitProducerId => answer(core, call, body, produce::init_producer_id),
+        ApiKey::InitProducerId => answer(core, call, body, transactions::init_producer_id),
+        ApiKey::AddPartitionsToTxn => answer(core, call, body, transactions::add_partitions),
+        ApiKey::AddOffsetsToTxn => answer(core, call, body, transactions::add_offsets),
+        ApiKey::EndTxn => answer(core, call, body, transactions::end),
+        ApiKey::TxnOffsetCommit => answer(core, call, body, transactions::commit_offsets),
+        ApiKey::DescribeTransactions => answer(core, call, body, transactions::describe),
+        ApiKey::ListTransactions => answer(core, call, body, transactions::list),
         ApiKey::SaslHandshake => answer(core, call, body, sasl::handshake),
         ApiKey::SaslAuthenticate => answer(core, call, body, sasl::authenticate),
         ApiKey::DescribeAcls => answer(core, call, body, acls::describe),

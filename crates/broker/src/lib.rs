@@ -3,7 +3,8 @@
 //! Not a cluster and never pretending to be one. Batches are stored as their producers sent them and acknowledged when
 //! the disk has them; the log itself is the `commitlog` crate, the codec and its guard are `kafka::protocol`.
 //! Read `broker.rs` for the order of things, `connection.rs` and `dispatch.rs` for the way of a request,
-//! `handlers/` for what each API does, `coordinator/` for consumer groups and `registry/` for schemas.
+//! `handlers/` for what each API does, `coordinator/` for consumer groups, `transactions/` for transactions and
+//! `registry/` for schemas.
 //! What is spoken and what is not: `docs/specs/broker.md`.
 
 mod access;
@@ -39,6 +40,7 @@ mod settings;
 mod stored;
 mod topic_config;
 mod topics;
+mod transactions;
 mod unsupported;
 mod waiters;
 

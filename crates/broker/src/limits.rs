@@ -50,6 +50,22 @@ pub(crate) const GROUP_OFFSETS_MAX: usize = 20_000;
 /// Bytes of the note a client attaches to an offset; longer ones are refused with OFFSET_METADATA_TOO_LARGE.
 pub(crate) const OFFSET_NOTE_BYTES_MAX: usize = 4_096;
 
+/// Transactional ids; for a further one the longest idle is forgotten, and where none is idle the further one is refused
+/// with COORDINATOR_NOT_AVAILABLE.
+pub(crate) const TRANSACTIONS_MAX: usize = 10_000;
+/// Bytes of a transactional id; longer ones are refused with INVALID_REQUEST.
+pub(crate) const TRANSACTIONAL_ID_BYTES_MAX: usize = 1_024;
+/// Partitions of one transaction; adding more is refused with POLICY_VIOLATION.
+pub(crate) const TRANSACTION_PARTITIONS_MAX: usize = 2_000;
+/// Longest timeout a transaction may ask for; longer ones are refused with INVALID_TRANSACTION_TIMEOUT.
+pub(crate) const TRANSACTION_TIMEOUT_MS_MAX: i32 = 15 * 60 * 1_000;
+/// A transactional id that is idle for longer is forgotten: its producer has to be initialised again.
+pub(crate) const TRANSACTION_IDLE_MAX_MS: i64 = 7 * 24 * 3_600 * 1_000;
+/// Transactions being ended side by side; further ones wait for their turn.
+pub(crate) const ENDINGS_MAX: usize = 64;
+/// Time a request to end a transaction waits for the markers; then it is told to ask again.
+pub(crate) const ENDING_WAIT_MAX: Duration = Duration::from_secs(25);
+
 /// Body of a request to the schema registry, in bytes; a longer one is answered 413.
 pub(crate) const REGISTRY_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Requests to the schema registry under way; beyond it they wait for their turn.

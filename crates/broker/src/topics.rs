@@ -27,6 +27,8 @@ use crate::topic_config::TopicConfig;
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Schemas in the usual record form; written by the registry alone.
 pub(crate) const SCHEMAS_TOPIC: &str = "_schemas";
+/// States of transactional ids; written by the coordinator alone.
+pub(crate) const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 /// Name of a topic's state file.
 pub(crate) const STATE: &str = "topic.state";
 
@@ -59,7 +61,7 @@ impl Topic {
 }
 
 pub(crate) fn is_internal(name: &str) -> bool {
-    name == OFFSETS_TOPIC || name == SCHEMAS_TOPIC
+    [OFFSETS_TOPIC, SCHEMAS_TOPIC, TRANSACTIONS_TOPIC].contains(&name)
 }
 
 /// Why a topic could not be created, changed or deleted: the protocol's code and a sentence for its caller.

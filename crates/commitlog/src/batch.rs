@@ -16,6 +16,9 @@ const CRC_START: usize = 21;
 pub const LEADER_EPOCH: i32 = 0;
 /// The only record format that is stored.
 const MAGIC: i8 = 2;
+/// Attribute bits of a batch that belongs to a transaction, and of one that ends it.
+const TRANSACTIONAL: i16 = 0b1_0000;
+const CONTROL: i16 = 0b10_0000;
 
 /// What is wrong with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -177,9 +180,14 @@ impl Header {
         self.attributes & 0b1000 != 0
     }
 
+    /// Whether the records belong to a transaction of their producer.
+    pub fn transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
+    }
+
     /// Whether this is a control batch (a transaction marker).
     pub fn control(&self) -> bool {
-        self.attributes & 0b10_0000 != 0
+        self.attributes & CONTROL != 0
     }
 
     /// Checks what a stored batch must satisfy beyond its checksum: the place in the log and our own epoch.
@@ -228,6 +236,49 @@ pub fn verify(batch: &[u8]) -> Result<Header, BatchError> {
 pub fn place(batch: &mut [u8], base_offset: i64) {
     batch[0..8].copy_from_slice(&base_offset.to_be_bytes());
     batch[12..16].copy_from_slice(&LEADER_EPOCH.to_be_bytes());
+}
+
+/// How a transaction ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marker {
+    /// Its records do not count.
+    Abort,
+    /// Its records count.
+    Commit,
+}
+
+/// Bytes of the key of a marker: version and kind.
+const MARKER_KEY_BYTES: usize = 4;
+
+/// How a control batch ends its producer's transaction; `None` for any other batch.
+pub fn marker(batch: &[u8]) -> Option<Marker> {
+    let header = Header::parse(batch).ok().filter(Header::control)?;
+    let (length, rest) = varint(batch.get(HEADER_BYTES..header.size())?)?;
+    let record = rest.get(..usize::try_from(length).ok()?)?;
+    let (_, rest) = varint(record.get(1..)?)?;
+    let (_, rest) = varint(rest)?;
+    let (key_length, key) = varint(rest)?;
+    if usize::try_from(key_length) != Ok(MARKER_KEY_BYTES) {
+        return None;
+    }
+    match i16::from_be_bytes(field(key.get(..MARKER_KEY_BYTES)?, 2)) {
+        0 => Some(Marker::Abort),
+        1 => Some(Marker::Commit),
+        _ => None, // other control records end nothing
+    }
+}
+
+/// Encodes the control batch that ends a transaction, as Kafka writes it: key is version 0 and the kind, value version
+/// 0 and the epoch of the coordinator, of which there has been one.
+pub fn end_of_transaction(producer_id: i64, epoch: i16, marker: Marker, timestamp_ms: i64) -> Vec<u8> {
+    let kind: i16 = match marker {
+        Marker::Abort => 0,
+        Marker::Commit => 1,
+    };
+    let mut builder = Builder::new(timestamp_ms).producer(producer_id, epoch, -1);
+    builder.attributes = TRANSACTIONAL | CONTROL;
+    let key = [0_i16.to_be_bytes(), kind.to_be_bytes()].concat();
+    builder.keyed(timestamp_ms, Some(&key), Some(&[0; 6])).build()
 }
 
 /// Walks the batches in a byte slice. Ends after the first error; a partial batch at the end is an error.
@@ -340,6 +391,7 @@ pub(crate) fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
 pub struct Builder {
     timestamp_ms: i64,
     producer: (i64, i16, i32),
+    attributes: i16,
     records: Vec<Staged>,
 }
 
@@ -354,13 +406,20 @@ struct Staged {
 impl Builder {
     /// A batch whose record deltas count from `timestamp_ms`.
     pub fn new(timestamp_ms: i64) -> Self {
-        Self { timestamp_ms, producer: (-1, -1, -1), records: Vec::new() }
+        Self { timestamp_ms, producer: (-1, -1, -1), attributes: 0, records: Vec::new() }
     }
 
     /// Marks the batch as one of an idempotent producer.
     #[must_use]
     pub fn producer(mut self, producer_id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.producer = (producer_id, epoch, base_sequence);
+        self
+    }
+
+    /// Marks the batch as part of its producer's transaction.
+    #[must_use]
+    pub fn transactional(mut self) -> Self {
+        self.attributes |= TRANSACTIONAL;
         self
     }
 
@@ -401,7 +460,7 @@ impl Builder {
         batch.extend_from_slice(&(-1_i32).to_be_bytes());
         batch.extend_from_slice(&MAGIC.to_be_bytes());
         batch.extend_from_slice(&[0; 4]);
-        batch.extend_from_slice(&0_i16.to_be_bytes());
+        batch.extend_from_slice(&self.attributes.to_be_bytes());
         batch.extend_from_slice(&(count - 1).to_be_bytes());
         batch.extend_from_slice(&self.timestamp_ms.to_be_bytes());
         batch.extend_from_slice(&max_timestamp.to_be_bytes());
@@ -515,6 +574,24 @@ mod tests {
     fn sequence_wraps_as_clients_count() {
         let batch = Builder::new(1).producer(1, 0, i32::MAX).record(1, b"x").record(1, b"y").build();
         assert_eq!(Header::parse(&batch).unwrap().last_sequence(), 0);
+    }
+
+    // STR-11: a marker is what clients take for one, and nothing else is.
+    #[test]
+    fn markers_are_told_from_other_batches() {
+        for kind in [Marker::Abort, Marker::Commit] {
+            let batch = end_of_transaction(7, 2, kind, 1_000);
+            let header = verify(&batch).unwrap();
+            assert!(header.control() && header.transactional());
+            assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (7, 2, -1));
+            assert_eq!(marker(&batch), Some(kind));
+            for length in 0..batch.len() {
+                assert_eq!(marker(&batch[..length]), None);
+            }
+        }
+        let data = Builder::new(1).producer(7, 2, 0).transactional().record(1, b"x").build();
+        assert!(Header::parse(&data).unwrap().transactional());
+        assert_eq!(marker(&data), None);
     }
 
     #[test]

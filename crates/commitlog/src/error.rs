@@ -68,6 +68,18 @@ pub enum Error {
         /// Newest epoch seen.
         current: i16,
     },
+    /// A producer with an open transaction sent a batch that is not part of it. Nothing was stored.
+    #[error("producer {producer_id} has a transaction open and sent records outside of it")]
+    InsideTransaction {
+        /// The producer.
+        producer_id: i64,
+    },
+    /// Every producer this log may remember has a transaction open. Nothing was stored; passes when one ends.
+    #[error("more than {limit} transactions would be open")]
+    TooManyTransactions {
+        /// The limit.
+        limit: usize,
+    },
     /// Stored bytes no longer match their checksum. The segment has been set aside and its intact batches are served
     /// again; a reader goes on behind `last_offset`.
     #[error("offsets {first_offset} to {last_offset} are damaged in {}", path.display())]

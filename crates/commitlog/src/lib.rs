@@ -29,6 +29,7 @@ mod sim;
 mod slice;
 pub mod state_file;
 mod sync;
+mod transactions;
 mod verify;
 mod vfs;
 
@@ -42,5 +43,6 @@ pub use recovery::{Cut, Damage, Recovery};
 pub use retention::{Removed, SEGMENTS_BY_SIZE_MAX, SEGMENTS_BY_TIME_MAX};
 pub use sim::{Crash, Fault, SimVfs};
 pub use slice::{Fetched, FileSlice};
+pub use transactions::{ABORTED_PER_SEGMENT_MAX, Aborted};
 pub use verify::{IndexState, Verified, VerifiedDamage, VerifiedSegment, VerifiedTail, verify};
 pub use vfs::{OpenMode, RealVfs, Vfs, VfsFile};

@@ -28,6 +28,7 @@ use crate::read::ReadCache;
 use crate::recovery::{self, Damage, Recovery};
 use crate::segment::{self, Meta, Segment};
 use crate::sync::{DurableCallback, Names};
+use crate::transactions::{ABORTED_PER_SEGMENT_MAX, Unseen};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// Settings of one log; may be changed while it is open.
@@ -113,6 +114,7 @@ pub(crate) struct State {
     /// Changes of names in the folder, and how many of them are durable.
     pub(crate) names: Names,
     pub(crate) producers: Producers,
+    pub(crate) unseen: Unseen,
     pub(crate) condition: Condition,
     pub(crate) damages: Vec<Damage>,
 }
@@ -199,8 +201,9 @@ impl Log {
         let mut offset = base_offset;
         let mut max_timestamp = -1;
         for item in Batches::new(batches) {
-            let (header, _) = item.expect("validated above");
-            match state.producers.stage(&mut staged, &header, offset, now_ms)? {
+            let (header, bytes) = item.expect("validated above");
+            let marker = if header.control() { batch::marker(bytes) } else { None };
+            match state.producers.stage(&mut staged, &header, marker, offset, now_ms)? {
                 Some(duplicate) => {
                     let first = duplicates.map_or(duplicate.base_offset, |(first, _)| first);
                     duplicates = Some((first, duplicate.last_offset));
@@ -239,7 +242,10 @@ impl Log {
             let (header, _) = item.expect("validated above");
             active.meta.add(&header, state.options.index_interval_bytes);
         }
-        state.producers.apply(staged);
+        if let Some(ended) = state.producers.apply(staged) {
+            active.meta.aborted.extend(ended.aborted(state.producers.first_open()));
+            state.unseen.push(ended, self.durable_offset());
+        }
         state.active_dirty = true;
         state.next = next;
         Ok(Appended { base_offset, last_offset: next - 1, max_timestamp, bytes: batches.len(), duplicate: None })
@@ -283,7 +289,7 @@ impl Log {
         self.state().options = options;
     }
 
-    /// Idempotent producers known to this log, by id.
+    /// Producers known to this log, by id, with their open transactions.
     pub fn producers(&self) -> Vec<ProducerState> {
         self.state().producers.snapshot()
     }
@@ -321,7 +327,8 @@ impl Log {
         let full = state.active.as_ref().is_some_and(|active| {
             let too_large = active.meta.len + bytes > state.options.segment_bytes;
             let too_old = now_ms.saturating_sub(active.created_ms) >= state.options.segment_ms;
-            active.meta.len > 0 && (too_large || too_old)
+            let too_many = active.meta.aborted.len() >= ABORTED_PER_SEGMENT_MAX;
+            active.meta.len > 0 && (too_large || too_old || too_many)
         });
         if full || state.active.is_none() { self.roll(state, now_ms) } else { Ok(()) }
     }
@@ -364,14 +371,7 @@ impl Log {
 
 impl Active {
     pub(crate) fn footer(&self) -> index::Footer {
-        index::Footer {
-            base: self.meta.base,
-            next: self.meta.next,
-            data_len: self.meta.len,
-            file_len: self.meta.len,
-            max: self.meta.max,
-            created_ms: self.created_ms,
-        }
+        self.meta.footer(self.meta.len, self.created_ms)
     }
 }
 
@@ -379,8 +379,8 @@ impl State {
     /// Turns the active segment into a closed, not yet settled one.
     pub(crate) fn retire_active(&mut self) {
         let Some(active) = self.active.take() else { return };
-        let footer = active.footer();
-        let segment = Segment::closing(footer, active.file, active.meta.entries, self.producers.clone());
+        let len = active.meta.len;
+        let segment = Segment::closing(active.meta, active.file, len, active.created_ms, self.producers.clone());
         self.unsettled.push(Arc::clone(&segment));
         self.closed.push_back(segment);
         self.active_dirty = false;

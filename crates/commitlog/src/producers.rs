@@ -1,20 +1,24 @@
-//! Idempotent producers: which sequence numbers have been stored, so that a retry is acknowledged instead of repeated.
+//! Producers with an id: which sequence numbers have been stored, so that a retry is acknowledged instead of repeated,
+//! and which transactions are open.
 //!
 //! The rules are Kafka's: an unknown producer may start anywhere, a known one continues where it stopped, a higher
-//! epoch starts at zero, and the five newest batches are remembered to recognise retries.
+//! epoch starts at zero, and the five newest batches are remembered to recognise retries. A transactional batch opens its
+//! producer's transaction, a marker ends it; in between only transactional batches are taken from that producer.
 //! Invariant: the state is a function of the stored batches, so that recovery (footer snapshot + scan) gets it back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use crate::batch::Header;
+use crate::batch::{Header, Marker};
 use crate::error::Error;
+use crate::transactions::{Aborted, Ended};
 
 /// Batches remembered per producer; clients keep at most five requests in flight.
 pub const BATCHES_REMEMBERED: usize = 5;
 /// Producers remembered per partition. On reaching it the one that was silent longest is forgotten: its next batch is
-/// taken as that of an unknown producer.
+/// taken as that of an unknown producer. One with an open transaction is never forgotten; when all have one, a further
+/// transaction is refused.
 pub const PRODUCERS_MAX: usize = 4_096;
-/// A producer silent for longer than this is forgotten.
+/// A producer silent for longer than this is forgotten, unless its transaction is open.
 pub const PRODUCER_EXPIRY_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
 /// One stored batch of a producer.
@@ -41,7 +45,9 @@ pub struct ProducerState {
     pub epoch: i16,
     /// Wall clock of its last batch (of recovery, for batches found by scanning), milliseconds.
     pub last_seen_ms: i64,
-    /// Up to five newest batches, oldest first.
+    /// Offset of the first record of its open transaction.
+    pub transaction_start: Option<i64>,
+    /// Up to five newest batches, oldest first. Transactional batches without sequence numbers are not among them.
     pub batches: Vec<ProducerBatch>,
 }
 
@@ -49,12 +55,15 @@ pub struct ProducerState {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Producers {
     by_id: HashMap<i64, ProducerState>,
+    /// Start and producer of every open transaction.
+    open: BTreeSet<(i64, i64)>,
 }
 
 /// Changes that an append would make; applied once its bytes are written.
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
     states: Vec<ProducerState>,
+    ended: Option<Ended>,
 }
 
 /// The stored batch that a retry repeats.
@@ -70,18 +79,21 @@ fn next_sequence(sequence: i32) -> i32 {
 
 impl ProducerState {
     fn new(producer_id: i64, epoch: i16) -> Self {
-        Self { producer_id, epoch, last_seen_ms: 0, batches: Vec::with_capacity(BATCHES_REMEMBERED) }
+        let batches = Vec::with_capacity(BATCHES_REMEMBERED);
+        Self { producer_id, epoch, last_seen_ms: 0, transaction_start: None, batches }
     }
 
     fn record(&mut self, header: &Header, base_offset: i64, now_ms: i64) {
-        if header.producer_epoch != self.epoch {
-            self.epoch = header.producer_epoch;
-            self.batches.clear();
+        self.hear(header.producer_epoch, now_ms);
+        if header.transactional() {
+            self.transaction_start.get_or_insert(base_offset);
+        }
+        if header.base_sequence < 0 {
+            return;
         }
         if self.batches.len() == BATCHES_REMEMBERED {
             self.batches.remove(0);
         }
-        self.last_seen_ms = now_ms;
         self.batches.push(ProducerBatch {
             first_sequence: header.base_sequence,
             last_sequence: header.last_sequence(),
@@ -91,14 +103,41 @@ impl ProducerState {
         });
     }
 
-    /// Decides about the producer's next batch.
-    fn check(&self, header: &Header) -> Result<Option<Duplicate>, Error> {
+    fn hear(&mut self, epoch: i16, now_ms: i64) {
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.batches.clear();
+        }
+        self.last_seen_ms = now_ms;
+    }
+
+    /// Ends the open transaction, if there is one.
+    fn end(&mut self, header: &Header, marker: Marker, marker_offset: i64, now_ms: i64) -> Option<Ended> {
+        self.hear(header.producer_epoch, now_ms);
+        let first_offset = self.transaction_start.take()?;
+        let aborted = marker == Marker::Abort;
+        Some(Ended { producer_id: self.producer_id, first_offset, marker_offset, aborted })
+    }
+
+    fn check_epoch(&self, header: &Header) -> Result<(), Error> {
         if header.producer_epoch < self.epoch {
             return Err(Error::InvalidProducerEpoch {
                 producer_id: self.producer_id,
                 epoch: header.producer_epoch,
                 current: self.epoch,
             });
+        }
+        Ok(())
+    }
+
+    /// Decides about the producer's next batch.
+    fn check(&self, header: &Header) -> Result<Option<Duplicate>, Error> {
+        self.check_epoch(header)?;
+        if self.transaction_start.is_some() && !header.transactional() {
+            return Err(Error::InsideTransaction { producer_id: self.producer_id });
+        }
+        if header.base_sequence < 0 {
+            return Ok(None);
         }
         let out_of_order = |expected| Error::OutOfOrderSequence {
             producer_id: self.producer_id,
@@ -114,27 +153,30 @@ impl ProducerState {
         if let Some(batch) = repeated {
             return Ok(Some(Duplicate { base_offset: batch.base_offset, last_offset: batch.last_offset }));
         }
-        let expected = self.batches.last().map(|batch| next_sequence(batch.last_sequence));
-        match expected {
-            Some(expected) if expected != header.base_sequence => Err(out_of_order(expected)),
-            _ => Ok(None),
-        }
+        // no batches of this epoch: a marker brought it
+        let expected = self.batches.last().map_or(0, |batch| next_sequence(batch.last_sequence));
+        if expected == header.base_sequence { Ok(None) } else { Err(out_of_order(expected)) }
     }
 }
 
 fn tracked(header: &Header) -> bool {
-    header.producer_id >= 0 && header.base_sequence >= 0 && !header.control()
+    header.producer_id >= 0 && (header.base_sequence >= 0 || header.transactional()) && !header.control()
 }
 
 impl Producers {
-    /// Decides about one batch of an append and stages what storing it at `base_offset` would change.
+    /// Decides about one batch of an append and stages what storing it at `base_offset` would change. `marker` says how
+    /// the batch ends a transaction, if it does.
     pub(crate) fn stage(
         &self,
         staged: &mut Staged,
         header: &Header,
+        marker: Option<Marker>,
         base_offset: i64,
         now_ms: i64,
     ) -> Result<Option<Duplicate>, Error> {
+        if let Some(marker) = marker {
+            return self.stage_end(staged, header, marker, base_offset, now_ms).map(|()| None);
+        }
         if !tracked(header) {
             return Ok(None);
         }
@@ -143,15 +185,37 @@ impl Producers {
             Some(index) => staged.states.swap_remove(index),
             None => match self.by_id.get(&header.producer_id) {
                 Some(state) => state.clone(),
+                None if header.transactional() && self.open.len() >= PRODUCERS_MAX => {
+                    return Err(Error::TooManyTransactions { limit: PRODUCERS_MAX });
+                }
                 None => ProducerState::new(header.producer_id, header.producer_epoch),
             },
         };
-        if let Some(duplicate) = state.check(header)? {
+        if (position.is_some() || self.by_id.contains_key(&header.producer_id))
+            && let Some(duplicate) = state.check(header)?
+        {
             return Ok(Some(duplicate));
         }
         state.record(header, base_offset, now_ms);
         staged.states.push(state);
         Ok(None)
+    }
+
+    /// A marker leaves no trace of a producer that is not known: there is nothing of it to end.
+    fn stage_end(
+        &self,
+        staged: &mut Staged,
+        header: &Header,
+        marker: Marker,
+        base_offset: i64,
+        now_ms: i64,
+    ) -> Result<(), Error> {
+        let Some(state) = self.by_id.get(&header.producer_id) else { return Ok(()) };
+        state.check_epoch(header)?;
+        let mut state = state.clone();
+        staged.ended = state.end(header, marker, base_offset, now_ms);
+        staged.states.push(state);
+        Ok(())
     }
 
     /// The answer to an append that repeats some stored batches and brings others: no client does that in good order.
@@ -163,32 +227,65 @@ impl Producers {
         Error::OutOfOrderSequence { producer_id, sequence, expected }
     }
 
-    /// Applies staged changes.
-    pub(crate) fn apply(&mut self, staged: Staged) {
+    /// Applies staged changes; returns the transaction that ended with them.
+    pub(crate) fn apply(&mut self, staged: Staged) -> Option<Ended> {
         for state in staged.states {
+            let before = self.by_id.get(&state.producer_id).and_then(|before| before.transaction_start);
+            self.note(state.producer_id, before, state.transaction_start);
             self.by_id.insert(state.producer_id, state);
         }
-        while self.by_id.len() > PRODUCERS_MAX {
-            self.forget_quietest();
+        self.forget_the_quiet();
+        staged.ended
+    }
+
+    /// Takes over a batch found in the log; what is stored is not judged again. Returns the aborted transaction whose
+    /// marker it is.
+    pub(crate) fn replay(&mut self, header: &Header, marker: Option<Marker>, now_ms: i64) -> Option<Aborted> {
+        let (id, epoch) = (header.producer_id, header.producer_epoch);
+        if let Some(marker) = marker {
+            let ended = self.by_id.get_mut(&id)?.end(header, marker, header.base_offset, now_ms)?;
+            self.note(id, Some(ended.first_offset), None);
+            return ended.aborted(self.first_open());
+        }
+        if !tracked(header) {
+            return None;
+        }
+        let state = self.by_id.entry(id).or_insert_with(|| ProducerState::new(id, epoch));
+        let before = state.transaction_start;
+        state.record(header, header.base_offset, now_ms);
+        let after = state.transaction_start;
+        self.note(id, before, after);
+        self.forget_the_quiet();
+        None
+    }
+
+    /// Keeps the set of open transactions in step with a producer's state.
+    fn note(&mut self, producer_id: i64, before: Option<i64>, after: Option<i64>) {
+        if before == after {
+            return;
+        }
+        if let Some(start) = before {
+            self.open.remove(&(start, producer_id));
+        }
+        if let Some(start) = after {
+            self.open.insert((start, producer_id));
         }
     }
 
-    /// Takes over a batch found in the log; what is stored is not judged again.
-    pub(crate) fn replay(&mut self, header: &Header, now_ms: i64) {
-        if !tracked(header) {
-            return;
-        }
-        let (id, epoch) = (header.producer_id, header.producer_epoch);
-        let state = self.by_id.entry(id).or_insert_with(|| ProducerState::new(id, epoch));
-        state.record(header, header.base_offset, now_ms);
-        if self.by_id.len() > PRODUCERS_MAX {
-            self.forget_quietest();
-        }
+    /// Start of the oldest open transaction.
+    pub(crate) fn first_open(&self) -> Option<i64> {
+        self.open.first().map(|(start, _)| *start)
     }
 
     /// Forgets producers that have been silent for longer than [`PRODUCER_EXPIRY_MS`].
     pub(crate) fn expire(&mut self, now_ms: i64) {
-        self.by_id.retain(|_, state| now_ms.saturating_sub(state.last_seen_ms) <= PRODUCER_EXPIRY_MS);
+        self.by_id.retain(|_, state| {
+            state.transaction_start.is_some() || now_ms.saturating_sub(state.last_seen_ms) <= PRODUCER_EXPIRY_MS
+        });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
     }
 
     /// All states, by id.
@@ -198,14 +295,17 @@ impl Producers {
         states
     }
 
-    fn forget_quietest(&mut self) {
-        let quietest = self.by_id.values().min_by_key(|state| (state.last_seen_ms, state.producer_id));
-        if let Some(id) = quietest.map(|state| state.producer_id) {
+    fn forget_the_quiet(&mut self) {
+        while self.by_id.len() > PRODUCERS_MAX {
+            let idle = self.by_id.values().filter(|state| state.transaction_start.is_none());
+            let quietest = idle.min_by_key(|state| (state.last_seen_ms, state.producer_id));
+            let Some(id) = quietest.map(|state| state.producer_id) else { return };
             self.by_id.remove(&id);
         }
     }
 
-    /// Appends the encoded states: count, then per producer id, epoch, last seen, batch count and batches.
+    /// Appends the encoded states: count, then per producer id, epoch, last seen, start of the open transaction or -1,
+    /// batch count and batches.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let states = self.snapshot();
         out.extend_from_slice(&u32::try_from(states.len()).expect("bounded by PRODUCERS_MAX").to_be_bytes());
@@ -213,6 +313,7 @@ impl Producers {
             out.extend_from_slice(&state.producer_id.to_be_bytes());
             out.extend_from_slice(&state.epoch.to_be_bytes());
             out.extend_from_slice(&state.last_seen_ms.to_be_bytes());
+            out.extend_from_slice(&state.transaction_start.unwrap_or(-1).to_be_bytes());
             out.push(u8::try_from(state.batches.len()).expect("at most five batches"));
             for batch in &state.batches {
                 out.extend_from_slice(&batch.first_sequence.to_be_bytes());
@@ -224,14 +325,19 @@ impl Producers {
         }
     }
 
-    /// Decodes what [`Producers::encode`] wrote; `None` when the bytes are not exactly that.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Producers> {
+    /// Decodes what [`Producers::encode`] wrote, or wrote before it knew transactions; `None` when the bytes are not
+    /// exactly that.
+    pub(crate) fn decode(bytes: &[u8], with_transactions: bool) -> Option<Producers> {
         let mut input = Input { bytes };
         let mut producers = Producers::default();
         let count = u32::from_be_bytes(input.take()?);
         for _ in 0..count {
             let mut state = ProducerState::new(i64::from_be_bytes(input.take()?), i16::from_be_bytes(input.take()?));
             state.last_seen_ms = i64::from_be_bytes(input.take()?);
+            if with_transactions {
+                let start = i64::from_be_bytes(input.take()?);
+                state.transaction_start = Some(start).filter(|start| *start >= 0);
+            }
             let batches = u8::from_be_bytes(input.take()?);
             for _ in 0..batches {
                 state.batches.push(ProducerBatch {
@@ -242,6 +348,7 @@ impl Producers {
                     timestamp_ms: i64::from_be_bytes(input.take()?),
                 });
             }
+            producers.note(state.producer_id, None, state.transaction_start);
             producers.by_id.insert(state.producer_id, state);
         }
         input.bytes.is_empty().then_some(producers)
@@ -271,7 +378,7 @@ mod tests {
 
     fn store(producers: &mut Producers, epoch: i16, sequence: i32, offset: i64) -> Result<Option<Duplicate>, Error> {
         let mut staged = Staged::default();
-        let duplicate = producers.stage(&mut staged, &header(epoch, sequence), offset, 0)?;
+        let duplicate = producers.stage(&mut staged, &header(epoch, sequence), None, offset, 0)?;
         producers.apply(staged);
         Ok(duplicate)
     }
@@ -305,10 +412,10 @@ mod tests {
         store(&mut producers, 0, 0, 5).unwrap();
         let mut bytes = Vec::new();
         producers.encode(&mut bytes);
-        let mut read = Producers::decode(&bytes).unwrap();
+        let mut read = Producers::decode(&bytes, true).unwrap();
         assert_eq!(read.snapshot(), producers.snapshot());
         bytes.push(0);
-        assert!(Producers::decode(&bytes).is_none());
+        assert!(Producers::decode(&bytes, true).is_none());
         read.expire(PRODUCER_EXPIRY_MS);
         assert_eq!(read.snapshot().len(), 1);
         read.expire(PRODUCER_EXPIRY_MS + 1);

@@ -16,10 +16,11 @@ use crate::index::{self, Entry};
 use crate::log::{Log, State, lock};
 use crate::num::{to_u64, to_usize};
 use crate::producers::Producers;
-use crate::recovery::{Damage, read_index};
+use crate::recovery::{Damage, producers_behind, read_index};
 use crate::salvage;
 use crate::segment::{self, Meta, Segment, Window};
 use crate::slice::Checked;
+use crate::transactions::Aborted;
 use crate::vfs::{OpenMode, VfsFile};
 
 /// Closed segments kept open for readers; on reaching it the one opened first is closed.
@@ -46,10 +47,12 @@ pub(crate) struct Hint {
     pub(crate) position: u64,
 }
 
+/// A closed segment, opened for reading.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenSegment {
     file: Arc<dyn VfsFile>,
     pub(crate) entries: Arc<Vec<Entry>>,
+    pub(crate) aborted: Arc<Vec<Aborted>>,
 }
 
 impl ReadCache {
@@ -221,7 +224,9 @@ impl Log {
 
     pub(crate) fn open_segment(&self, segment: &Segment) -> Result<OpenSegment, Error> {
         if let Some(unsettled) = lock(&segment.unsettled).as_ref() {
-            return Ok(OpenSegment { file: Arc::clone(&unsettled.file), entries: Arc::clone(&unsettled.entries) });
+            let file = Arc::clone(&unsettled.file);
+            let (entries, aborted) = (Arc::clone(&unsettled.entries), Arc::clone(&unsettled.aborted));
+            return Ok(OpenSegment { file, entries, aborted });
         }
         let base = segment.footer.base;
         if let Some((_, open)) = lock(&self.cache).segments.iter().find(|(cached, _)| *cached == base) {
@@ -230,11 +235,11 @@ impl Log {
         let path = segment::path(&self.dir, base, segment::LOG);
         let file = self.vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
         let index = read_index(&*self.vfs, &segment::path(&self.dir, base, segment::INDEX))?;
-        let entries = match index.filter(|(footer, _)| *footer == segment.footer) {
-            Some((_, body)) => body.entries,
-            None => self.scan_entries(&*file, segment).map_err(Error::io("read", &path))?,
+        let (entries, aborted) = match index.filter(|(footer, _)| *footer == segment.footer) {
+            Some((_, body)) => (body.entries, body.aborted),
+            None => self.scan_index(&*file, segment)?,
         };
-        let open = OpenSegment { file, entries: Arc::new(entries) };
+        let open = OpenSegment { file, entries: Arc::new(entries), aborted: Arc::new(aborted) };
         let mut cache = lock(&self.cache);
         if cache.segments.len() == OPEN_SEGMENTS_MAX {
             cache.segments.pop_front();
@@ -243,12 +248,23 @@ impl Log {
         Ok(open)
     }
 
-    /// Entries of a segment whose index file has been damaged since the log was opened.
-    fn scan_entries(&self, file: &dyn VfsFile, segment: &Segment) -> io::Result<Vec<Entry>> {
-        let mut meta = Meta::new(segment.footer.base);
-        let interval = self.options().index_interval_bytes;
-        segment::scan(file, segment.footer.data_len, segment.footer.next, &mut meta, interval, |_| {})?;
-        Ok(meta.entries)
+    /// What the index file of a segment held, when it has been damaged since the log was opened.
+    fn scan_index(&self, file: &dyn VfsFile, segment: &Segment) -> Result<(Vec<Entry>, Vec<Aborted>), Error> {
+        let base = segment.footer.base;
+        let (before, interval) = {
+            let state = self.state();
+            let before = state.closed.iter().take_while(|before| before.footer.base < base);
+            (before.map(Arc::clone).collect::<Vec<_>>(), state.options.index_interval_bytes)
+        };
+        let now_ms = self.clock.now_ms();
+        let mut producers = producers_behind(&*self.vfs, &self.dir, &before, now_ms)?;
+        let mut meta = Meta::new(base);
+        let (end, bound) = (segment.footer.data_len, segment.footer.next);
+        let scanned = segment::scan(file, end, bound, &mut meta, interval, |header, marker| {
+            producers.replay(header, marker, now_ms)
+        });
+        scanned.map_err(Error::io("read", &segment::path(&self.dir, base, segment::LOG)))?;
+        Ok((meta.entries, meta.aborted))
     }
 
     fn read_from(
@@ -324,6 +340,10 @@ impl Log {
             return Ok(None);
         }
         let index = read_index(&*self.vfs, &segment::path(&self.dir, base, segment::INDEX))?;
+        let mut aborted = match &index {
+            Some((_, body)) => body.aborted.clone(),
+            None => self.open_segment(&segment).map(|open| (*open.aborted).clone()).unwrap_or_default(),
+        };
         let producers = index.map_or(producers, |(_, body)| body.producers);
         // After a failure half-way the files await the next start, which finishes the repair; a failed sync stops the log.
         let replaced = salvage::replace(&*self.vfs, &self.dir, base, &*file, &runs);
@@ -331,8 +351,13 @@ impl Log {
         let aside = replaced?;
         lock(&self.cache).forget(base);
         let mut segments = Vec::with_capacity(runs.len());
-        for run in runs {
-            segments.push(self.adopt(run.meta, footer.created_ms, &producers)?);
+        let last = runs.len().saturating_sub(1);
+        for (position, run) in runs.into_iter().enumerate() {
+            // what is known to be aborted stays so, also where its marker is among the lost
+            let mut meta = run.meta;
+            let count = aborted.partition_point(|one| position == last || one.marker_offset < meta.next);
+            meta.aborted = aborted.drain(..count).collect();
+            segments.push(self.adopt(meta, footer.created_ms, &producers)?);
         }
         let damages: Vec<Damage> = lost
             .into_iter()
@@ -356,9 +381,8 @@ impl Log {
     fn adopt(&self, meta: Meta, created_ms: i64, producers: &Producers) -> Result<Arc<Segment>, Error> {
         let path = segment::path(&self.dir, meta.base, segment::LOG);
         let file = self.vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
-        let (base, next, len, max) = (meta.base, meta.next, meta.len, meta.max);
-        let footer = index::Footer { base, next, data_len: len, file_len: len, max, created_ms };
-        Ok(Segment::closing(footer, file, meta.entries, producers.clone()))
+        let len = meta.len;
+        Ok(Segment::closing(meta, file, len, created_ms, producers.clone()))
     }
 
     /// The first segment with a record behind `from` that may be at or after `timestamp_ms`, and where it ends.

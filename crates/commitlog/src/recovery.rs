@@ -28,6 +28,7 @@ use crate::salvage;
 use crate::segment::{self, Meta, Segment, Window};
 use crate::state_file;
 use crate::sync::Names;
+use crate::transactions::Unseen;
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// Name of the state file that holds the log start offset.
@@ -155,6 +156,7 @@ pub(crate) fn recover(
             active_dirty,
             names,
             producers,
+            unseen: Unseen::default(),
             condition: Condition::Open,
             damages: Vec::new(),
         };
@@ -291,7 +293,10 @@ impl Pass<'_> {
             self.remove(base, segment::CHECKPOINT)?;
         }
         let (mut meta, mut producers, created_ms) = match checkpoint {
-            Some((footer, body)) => (Meta::resume(&footer, body.entries), body.producers, footer.created_ms),
+            Some((footer, body)) => {
+                let Body { entries, aborted, producers } = body;
+                (Meta::resume(&footer, entries, aborted), producers, footer.created_ms)
+            }
             None => (Meta::new(base), self.producers_before()?, self.now_ms),
         };
         let stopped_by = self.scan(&*file, &path, file_len, i64::MAX, &mut meta, &mut producers)?;
@@ -329,8 +334,8 @@ impl Pass<'_> {
     ) -> Result<Option<String>, Error> {
         let from = meta.len;
         let interval = self.options.index_interval_bytes;
-        let stopped_by = segment::scan(file, end, bound, meta, interval, |header| {
-            producers.replay(header, self.now_ms);
+        let stopped_by = segment::scan(file, end, bound, meta, interval, |header, marker| {
+            producers.replay(header, marker, self.now_ms)
         });
         self.recovery.scanned_bytes += end - from;
         Ok(stopped_by.map_err(Error::io("read", path))?.map(|reason| reason.to_string()))
@@ -338,9 +343,7 @@ impl Pass<'_> {
 
     /// Adds a closed segment whose index file has yet to be written.
     fn close(&mut self, meta: Meta, file: Arc<dyn VfsFile>, file_len: u64, producers: Producers) {
-        let (base, next, data_len, max) = (meta.base, meta.next, meta.len, meta.max);
-        let footer = Footer { base, next, data_len, file_len, max, created_ms: self.now_ms };
-        let segment = Segment::closing(footer, file, meta.entries, producers);
+        let segment = Segment::closing(meta, file, file_len, self.now_ms, producers);
         self.unsettled.push(Arc::clone(&segment));
         self.closed.push_back(segment);
     }
@@ -382,14 +385,46 @@ impl Pass<'_> {
 
     /// Producer states at the end of the segments visited so far.
     fn producers_before(&self) -> Result<Producers, Error> {
-        let Some(previous) = self.closed.back() else { return Ok(Producers::default()) };
-        let unsettled = crate::log::lock(&previous.unsettled);
-        if let Some(unsettled) = unsettled.as_ref() {
-            return Ok((*unsettled.producers).clone());
-        }
-        let index = self.whole_index(previous.footer.base, segment::INDEX)?;
-        Ok(index.map(|(_, body)| body.producers).unwrap_or_default())
+        let visited: Vec<Arc<Segment>> = self.closed.iter().map(Arc::clone).collect();
+        producers_behind(self.vfs, self.dir, &visited, self.now_ms)
     }
+}
+
+/// Producer states at the end of closed segments that follow each other: those of the youngest readable index file,
+/// and what a scan of the segments behind it adds.
+pub(crate) fn producers_behind(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    segments: &[Arc<Segment>],
+    now_ms: i64,
+) -> Result<Producers, Error> {
+    let mut producers = Producers::default();
+    let mut known = 0;
+    for (position, segment) in segments.iter().enumerate().rev() {
+        let unsettled = crate::log::lock(&segment.unsettled).as_ref().map(|unsettled| (*unsettled.producers).clone());
+        let found = match unsettled {
+            Some(producers) => Some(producers),
+            None => {
+                let index = read_index(vfs, &segment::path(dir, segment.footer.base, segment::INDEX))?;
+                index.filter(|(footer, _)| *footer == segment.footer).map(|(_, body)| body.producers)
+            }
+        };
+        if let Some(found) = found {
+            (producers, known) = (found, position + 1);
+            break;
+        }
+    }
+    for segment in &segments[known..] {
+        let path = segment::path(dir, segment.footer.base, segment::LOG);
+        let file = vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
+        let (end, bound) = (segment.footer.data_len, segment.footer.next);
+        let mut meta = Meta::new(segment.footer.base);
+        let scanned = segment::scan(&*file, end, bound, &mut meta, u32::MAX, |header, marker| {
+            producers.replay(header, marker, now_ms)
+        });
+        scanned.map_err(Error::io("read", &path))?;
+    }
+    Ok(producers)
 }
 
 /// Reads a whole index file; `None` when it is missing or damaged.

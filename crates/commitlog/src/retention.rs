@@ -8,10 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::index;
 use crate::log::{Condition, Log, State, lock};
-use crate::recovery::START_OFFSET_FILE;
-use crate::segment::{self, Segment};
+use crate::recovery::{START_OFFSET_FILE, producers_behind};
+use crate::segment::{self, Meta, Segment};
 use crate::state_file;
+use crate::sync::write_synced;
 
 /// Segments removed for their age per call; the rest waits for the next one. Call [`Log::apply_retention`] on a timer,
 /// not in a loop until nothing is left: with one call a minute and 32 MiB segments this keeps up with 2 MB/s per
@@ -91,13 +93,17 @@ impl Log {
 
     /// Makes `new_start` the start of the log and unlinks what lies wholly below; counts segments and bytes.
     fn trim(&self, new_start: i64) -> Result<(usize, u64), Error> {
+        let count = {
+            let state = self.state();
+            state.closed.iter().take_while(|segment| segment.footer.next <= new_start).count()
+        };
+        self.keep_producers(count)?;
         let path = self.dir.join(START_OFFSET_FILE);
         state_file::replace(&*self.vfs, &path, &new_start.to_be_bytes()).map_err(Error::io("write", &path))?;
         self.sync_names_or_stop()?;
         let removed: Vec<Arc<Segment>> = {
             let mut state = self.state();
             state.start = new_start;
-            let count = state.closed.iter().take_while(|segment| segment.footer.next <= new_start).count();
             let removed: Vec<Arc<Segment>> = state.closed.drain(..count).collect();
             state.unsettled.retain(|segment| segment.footer.next > new_start);
             removed
@@ -118,6 +124,35 @@ impl Log {
             bytes += segment.footer.file_len;
         }
         Ok((removed.len(), bytes))
+    }
+
+    /// The states of producers, open transactions included, lie in the index of the last closed segment. When that is
+    /// among the `count` oldest, which are about to go, they are kept as the checkpoint of the segment behind it.
+    fn keep_producers(&self, count: usize) -> Result<(), Error> {
+        let last = {
+            let state = self.state();
+            match state.closed.back() {
+                Some(last) if state.closed.len() == count => Arc::clone(last),
+                _ => return Ok(()),
+            }
+        };
+        let now_ms = self.clock.now_ms();
+        let producers = producers_behind(&*self.vfs, &self.dir, &[last], now_ms)?;
+        if producers.is_empty() {
+            return Ok(());
+        }
+        let footer = {
+            let mut state = self.state();
+            if state.active.is_none() {
+                self.roll(&mut state, now_ms)?;
+            }
+            let behind = state.closed.get(count).map(|segment| (segment.footer.base, segment.footer.created_ms));
+            let active = state.active.as_ref().map(|active| (active.meta.base, active.created_ms));
+            let (base, created_ms) = behind.or(active).expect("there is an active segment");
+            Meta::new(base).footer(0, created_ms)
+        };
+        let path = segment::path(&self.dir, footer.base, segment::CHECKPOINT);
+        write_synced(&*self.vfs, &path, &index::encode(&footer, &[], &[], &producers))
     }
 
     /// Whether an fsync of this log has failed.

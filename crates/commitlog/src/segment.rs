@@ -8,10 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::batch::{self, BatchError, Header};
+use crate::batch::{self, BatchError, Header, Marker};
 use crate::index::{Entry, Footer, MaxTimestamp};
 use crate::num::{to_u64, to_usize};
 use crate::producers::Producers;
+use crate::transactions::Aborted;
 use crate::vfs::VfsFile;
 
 /// Bytes the scanner reads at once. Larger batches are checked piece by piece.
@@ -45,19 +46,28 @@ pub(crate) struct Meta {
     pub(crate) len: u64,
     pub(crate) max: Option<MaxTimestamp>,
     pub(crate) entries: Vec<Entry>,
+    /// Aborted transactions whose markers are among the batches.
+    pub(crate) aborted: Vec<Aborted>,
     unindexed: u64,
 }
 
 impl Meta {
     pub(crate) fn new(base: i64) -> Self {
-        Self { base, next: base, len: 0, max: None, entries: Vec::new(), unindexed: 0 }
+        Self { base, next: base, len: 0, max: None, entries: Vec::new(), aborted: Vec::new(), unindexed: 0 }
     }
 
     /// Goes on where a trusted footer ends.
-    pub(crate) fn resume(footer: &Footer, entries: Vec<Entry>) -> Self {
+    pub(crate) fn resume(footer: &Footer, entries: Vec<Entry>, aborted: Vec<Aborted>) -> Self {
         let indexed = entries.last().map_or(0, |entry| entry.position);
         let unindexed = footer.data_len.saturating_sub(indexed);
-        Self { base: footer.base, next: footer.next, len: footer.data_len, max: footer.max, entries, unindexed }
+        let Footer { base, next, data_len: len, max, .. } = *footer;
+        Self { base, next, len, max, entries, aborted, unindexed }
+    }
+
+    /// The footer of a segment that holds these batches in a file of `file_len` bytes.
+    pub(crate) fn footer(&self, file_len: u64, created_ms: i64) -> Footer {
+        let (base, next, data_len, max) = (self.base, self.next, self.len, self.max);
+        Footer { base, next, data_len, file_len, max, created_ms, aborted: self.aborted.len() }
     }
 
     /// Counts one more batch, which stands at `self.len` and has its final offsets.
@@ -92,6 +102,7 @@ pub(crate) struct Unsettled {
     /// Whether the data is known to be durable, so that only the index file is missing.
     pub(crate) synced: bool,
     pub(crate) entries: Arc<Vec<Entry>>,
+    pub(crate) aborted: Arc<Vec<Aborted>>,
     pub(crate) producers: Arc<Producers>,
 }
 
@@ -100,13 +111,17 @@ impl Segment {
         Arc::new(Self { footer, unsettled: Mutex::new(None) })
     }
 
+    /// The batches of `meta` in `file`, which has `file_len` bytes; `producers` are the states behind them.
     pub(crate) fn closing(
-        footer: Footer,
+        meta: Meta,
         file: Arc<dyn VfsFile>,
-        entries: Vec<Entry>,
+        file_len: u64,
+        created_ms: i64,
         producers: Producers,
     ) -> Arc<Self> {
-        let unsettled = Unsettled { file, synced: false, entries: Arc::new(entries), producers: Arc::new(producers) };
+        let footer = meta.footer(file_len, created_ms);
+        let (entries, aborted) = (Arc::new(meta.entries), Arc::new(meta.aborted));
+        let unsettled = Unsettled { file, synced: false, entries, aborted, producers: Arc::new(producers) };
         Arc::new(Self { footer, unsettled: Mutex::new(Some(unsettled)) })
     }
 }
@@ -145,6 +160,11 @@ impl<'a> Window<'a> {
         Ok(&self.buffer[skip..self.filled])
     }
 
+    /// What the control batch at `position` ends.
+    fn marker(&mut self, position: u64, header: &Header) -> io::Result<Option<Marker>> {
+        Ok(batch::marker(self.at(position, header.size())?))
+    }
+
     /// Checks header, length and checksum of the batch at `position`; its place in the log is the caller's business.
     pub(crate) fn check(&mut self, position: u64) -> io::Result<Result<Header, BatchError>> {
         let end = self.end;
@@ -174,7 +194,8 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Extends `meta` by the valid batches that follow it in `file`, up to `end` bytes and offset `bound`.
+/// Extends `meta` by the valid batches that follow it in `file`, up to `end` bytes and offset `bound`. `visit` sees each
+/// of them, with what it ends if it is a marker, and says which transaction was aborted by it.
 ///
 /// Returns what stopped it before `end`, if anything did.
 pub(crate) fn scan(
@@ -183,7 +204,7 @@ pub(crate) fn scan(
     bound: i64,
     meta: &mut Meta,
     index_interval_bytes: u32,
-    mut visit: impl FnMut(&Header),
+    mut visit: impl FnMut(&Header, Option<Marker>) -> Option<Aborted>,
 ) -> io::Result<Option<BatchError>> {
     let mut window = Window::new(file, end);
     while meta.len < end {
@@ -194,7 +215,8 @@ pub(crate) fn scan(
         });
         match checked {
             Ok(header) => {
-                visit(&header);
+                let marker = if header.control() { window.marker(meta.len, &header)? } else { None };
+                meta.aborted.extend(visit(&header, marker));
                 meta.add(&header, index_interval_bytes);
             }
             Err(stopped_by) => return Ok(Some(stopped_by)),

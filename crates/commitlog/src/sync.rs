@@ -81,7 +81,7 @@ impl Log {
         let mut state = self.state();
         state.condition = Condition::Closed;
         let Some(active) = &state.active else { return Ok(()) };
-        let bytes = index::encode(&active.footer(), &active.meta.entries, &state.producers);
+        let bytes = index::encode(&active.footer(), &active.meta.entries, &active.meta.aborted, &state.producers);
         let path = segment::path(&self.dir, active.meta.base, segment::CHECKPOINT);
         drop(state);
         if holds(&*self.vfs, &path, &bytes) {
@@ -198,7 +198,7 @@ impl Log {
     fn write_index(&self, segment: &Segment) -> Result<(), SyncFailure> {
         let Some(unsettled) = lock(&segment.unsettled).clone() else { return Ok(()) };
         let path = segment::path(&self.dir, segment.footer.base, segment::INDEX);
-        let bytes = index::encode(&segment.footer, &unsettled.entries, &unsettled.producers);
+        let bytes = index::encode(&segment.footer, &unsettled.entries, &unsettled.aborted, &unsettled.producers);
         let file = self.vfs.open(&path, OpenMode::Replace).map_err(Error::io("create", &path));
         let file = file.map_err(SyncFailure::Other)?;
         file.write_at(&bytes, 0).map_err(Error::io("write", &path)).map_err(SyncFailure::Other)?;

@@ -247,7 +247,7 @@ fn scan(
     count: &mut Count,
 ) -> io::Result<Option<String>> {
     let mut position = meta.len;
-    let stopped_by = segment::scan(&**file, end, bound, meta, u32::MAX, |header| {
+    let stopped_by = segment::scan(&**file, end, bound, meta, u32::MAX, |header, _| {
         count.batches += 1;
         count.records += u64::try_from(header.count).unwrap_or(0);
         let place = (header.base_offset, position);
@@ -255,6 +255,7 @@ fn scan(
             count.starts.insert(place);
         }
         position += crate::num::to_u64(header.size());
+        None
     })?;
     Ok(stopped_by.map(|reason| reason.to_string()))
 }

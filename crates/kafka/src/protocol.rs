@@ -172,6 +172,12 @@ mod tests {
         walks_default::<DeleteRecordsRequest>();
         walks_default::<InitProducerIdRequest>();
         walks_default::<OffsetForLeaderEpochRequest>();
+        walks_default::<AddPartitionsToTxnRequest>();
+        walks_default::<AddOffsetsToTxnRequest>();
+        walks_default::<EndTxnRequest>();
+        walks_default::<TxnOffsetCommitRequest>();
+        walks_default::<DescribeTransactionsRequest>();
+        walks_default::<ListTransactionsRequest>();
         walks_default::<DescribeConfigsRequest>();
         walks_default::<AlterConfigsRequest>();
         walks_default::<DescribeLogDirsRequest>();
@@ -241,6 +247,39 @@ mod tests {
                 let group = OffsetFetchRequestGroup::default().with_group_id(GroupId(text("g")));
                 OffsetFetchRequest::default().with_groups(vec![group.with_topics(Some(vec![topics]))])
             };
+            walks(version, &request);
+        }
+        for version in 0..=5 {
+            use kafka_protocol::messages::add_partitions_to_txn_request::{
+                AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+            };
+            let topic = AddPartitionsToTxnTopic::default().with_name(TopicName(text("a"))).with_partitions(vec![1, 2]);
+            let topics = vec![topic.clone(), topic];
+            let request = if version < 4 {
+                AddPartitionsToTxnRequest::default().with_v3_and_below_topics(topics)
+            } else {
+                let one = AddPartitionsToTxnTransaction::default().with_verify_only(true).with_topics(topics);
+                AddPartitionsToTxnRequest::default().with_transactions(vec![one.clone(), one])
+            };
+            walks(version, &request);
+        }
+        for version in 0..=5 {
+            use kafka_protocol::messages::txn_offset_commit_request::{
+                TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+            };
+            let part = TxnOffsetCommitRequestPartition::default().with_committed_metadata(Some(text("note")));
+            let topic = TxnOffsetCommitRequestTopic::default().with_name(TopicName(text("a")));
+            let topic = topic.with_partitions(vec![part.clone(), part]);
+            let mut request = TxnOffsetCommitRequest::default().with_topics(vec![topic.clone(), topic]);
+            if version >= 3 {
+                request = request.with_group_instance_id(Some(text("static"))).with_generation_id(4);
+            }
+            walks(version, &request);
+        }
+        for version in 0..=2 {
+            let request = ListTransactionsRequest::default()
+                .with_state_filters(vec![text("Ongoing"), text("Empty")])
+                .with_producer_id_filters(vec![ProducerId(1), ProducerId(2)]);
             walks(version, &request);
         }
         for version in 0..=1 {

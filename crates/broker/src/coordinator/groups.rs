@@ -287,6 +287,23 @@ impl Groups {
         })?
     }
 
+    /// The same for offsets that a producer commits in a transaction: who names no member is not asked for one. A member
+    /// that has no assignment yet cannot have read anything in its generation.
+    pub(crate) fn commit_in_transaction<T>(
+        &self,
+        id: &str,
+        speaker: &Speaker,
+        action: impl FnOnce() -> T,
+    ) -> Result<T, ResponseError> {
+        if speaker.generation < 0 && speaker.member_id.is_empty() && speaker.instance_id.is_none() {
+            return self.with(id, false, |_| action());
+        }
+        self.commit(id, speaker, action).map_err(|error| match error {
+            ResponseError::RebalanceInProgress => ResponseError::IllegalGeneration,
+            other => other,
+        })
+    }
+
     /// Runs `action` on a group while its lock is held: nothing can change the group in between. `None` stands for a
     /// group that has no members and never had any.
     pub(crate) fn look<T>(&self, id: &str, action: impl FnOnce(Option<&Kind>) -> T) -> T {

@@ -10,6 +10,7 @@ pub(crate) mod consumer;
 mod groups;
 mod offset_records;
 mod offsets;
+mod pending;
 mod retention;
 mod slot;
 mod wire;

@@ -14,6 +14,7 @@ use kafka::protocol::records::{self, Record};
 use kafka_protocol::error::ResponseError;
 
 use super::offset_records::{decode_key, decode_value, encode_key, encode_value};
+use super::pending::PendingByProducer;
 use crate::Error;
 use crate::commit::{Committer, Ticket};
 use crate::core::log_error_code;
@@ -41,20 +42,22 @@ type GroupOffsets = BTreeMap<(String, i32), Committed>;
 /// All committed offsets.
 #[derive(Debug)]
 pub(crate) struct Offsets {
-    log: Arc<Log>,
-    committer: Committer,
-    clock: Arc<dyn Clock>,
+    pub(super) log: Arc<Log>,
+    pub(super) committer: Committer,
+    pub(super) clock: Arc<dyn Clock>,
     rewrite_bytes: u64,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    groups: BTreeMap<String, GroupOffsets>,
+pub(super) struct Inner {
+    pub(super) groups: BTreeMap<String, GroupOffsets>,
+    /// What open transactions would commit.
+    pub(super) pending: PendingByProducer,
     /// Records of groups and members, and those of kinds that are not known here.
     kept: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Bytes appended since the last rewrite, or found at the start.
-    since_rewrite: u64,
+    pub(super) since_rewrite: u64,
     /// Bytes of the last rewrite.
     rewritten: u64,
 }
@@ -68,12 +71,12 @@ impl Offsets {
         rewrite_bytes: u64,
     ) -> Result<Self, Error> {
         let mut inner = Inner::default();
-        replay(&log, OFFSETS_TOPIC, |stored| inner.apply(&stored.record))?;
+        replay(&log, OFFSETS_TOPIC, |stored| inner.apply_stored(&stored))?;
         inner.since_rewrite = log.size_bytes();
         Ok(Self { log, committer, clock, rewrite_bytes, inner: Mutex::new(inner) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -258,7 +261,7 @@ impl Offsets {
                 .map(|(key, value)| Record { key, value: Some(value) })
                 .collect();
             inner.since_rewrite = 0;
-            let written = self.append(&mut inner, &entries);
+            let written = self.append(&mut inner, &entries).and_then(|()| self.rewrite_pending(&mut inner));
             inner.rewritten = inner.since_rewrite;
             inner.since_rewrite = 0;
             if written.is_err() {
@@ -275,6 +278,14 @@ impl Offsets {
 }
 
 impl Inner {
+    fn apply_stored(&mut self, stored: &records::Stored<'_>) {
+        match stored.transaction {
+            Some((producer_id, _)) if stored.control => self.settle_stored(producer_id, stored.record.key),
+            Some((producer_id, epoch)) => self.apply_pending(&stored.record, producer_id, epoch),
+            None => self.apply(&stored.record),
+        }
+    }
+
     fn apply(&mut self, record: &Record<'_>) {
         let Some(key) = decode_key(record.key) else {
             match record.value {
@@ -301,7 +312,7 @@ impl Inner {
 }
 
 /// Cuts records into batches of bounded size.
-fn chunks<'a, 'b>(entries: &'a [Record<'b>]) -> impl Iterator<Item = &'a [Record<'b>]> {
+pub(super) fn chunks<'a, 'b>(entries: &'a [Record<'b>]) -> impl Iterator<Item = &'a [Record<'b>]> {
     let mut rest = entries;
     std::iter::from_fn(move || {
         let mut bytes = 0;

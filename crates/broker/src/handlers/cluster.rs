@@ -30,8 +30,9 @@ const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 /// Kinds of endpoints that can be described.
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
-/// A group as the thing to be found.
+/// A group, or a transactional id, as the thing to be found.
 const KEY_TYPE_GROUP: i8 = 0;
+const KEY_TYPE_TRANSACTION: i8 = 1;
 
 /// What is spoken. The answer to a version that is not known says so, and the same.
 pub(crate) fn api_versions(error: Option<ResponseError>) -> ApiVersionsResponse {
@@ -139,9 +140,8 @@ pub(crate) async fn find_coordinator(
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
     let refused = match request.key_type {
-        KEY_TYPE_GROUP => None,
-        1 => Some((ResponseError::TransactionalIdAuthorizationFailed, "transactions are not supported")),
-        _ => Some((ResponseError::InvalidRequest, "only groups have a coordinator")),
+        KEY_TYPE_GROUP | KEY_TYPE_TRANSACTION => None,
+        _ => Some((ResponseError::InvalidRequest, "only groups and transactional ids have a coordinator")),
     };
     let error = code(refused.map(|(error, _)| error));
     let message = refused.map(|(_, message)| text(message));

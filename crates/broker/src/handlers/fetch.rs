@@ -2,7 +2,8 @@
 //!
 //! A fetch is full (it names all of its partitions, and may ask for a session to be kept) or incremental (it goes on
 //! with a session and names what changed). Both look at the partitions that are due; for a full one that is all of them.
-//! Invariant: nothing beyond the durable end of a log is ever answered.
+//! Invariant: nothing beyond the durable end of a log is ever answered, and to readers of committed records nothing that
+//! is undecided.
 //! Look next at `fetch_sessions/`.
 
 use std::collections::HashMap;
@@ -13,15 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use commitlog::Fetched;
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::fetch_answer::{FetchAnswer, Slices};
 use super::result_code;
-use crate::core::{Core, LEADER_EPOCH, log_error_code};
+use crate::core::{Core, LEADER_EPOCH, READ_COMMITTED, log_error_code};
 use crate::dispatch::Call;
 use crate::fetch_sessions::{self, Asked, Live, Seen, Shared, TopicRef, next_epoch};
 use crate::limits::{FETCH_BYTES_MAX, FETCH_WAIT_MAX};
@@ -185,7 +186,18 @@ fn ask(core: &Core, live: &mut Live, request: &FetchRequest) {
 struct Found {
     slot: usize,
     seen: Seen,
-    read: Result<Fetched, ResponseError>,
+    read: Result<Read, ResponseError>,
+}
+
+/// What a partition has for this reader.
+struct Read {
+    records: Fetched,
+    high_watermark: i64,
+    /// Nothing below it is undecided.
+    stable: i64,
+    log_start: i64,
+    /// For readers of committed records: the transactions whose records they leave out.
+    aborted: Option<Vec<AbortedTransaction>>,
 }
 
 /// What one look at the partitions that are due found.
@@ -205,22 +217,20 @@ impl Looks {
 fn look(core: &Core, request: &FetchRequest, live: &Live, full: bool) -> Looks {
     let mut budget = usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX);
     let mut looks = Looks { found: Vec::new(), bytes: 0, failed: false };
+    let isolation = request.isolation_level;
     for (slot, entry) in live.session.due() {
         if !full && looks.bytes > 0 && budget == 0 {
             break; // those who are left out come first the next time
         }
         let partition = entry.handle.partition.as_ref().map_err(|error| *error);
-        let read = partition.and_then(|found| read(core, found, &entry.asked, budget, looks.bytes == 0));
-        let read = read.map(|(records, high_watermark, log_start)| {
-            let (records_come, behind) = (records.size() > 0, entry.asked.offset < high_watermark);
-            let seen = Seen { high_watermark, log_start, records: records_come, behind, failed: false };
-            (records, seen)
-        });
+        let read = partition.and_then(|found| read(core, found, &entry.asked, isolation, budget, looks.bytes == 0));
         let (read, seen) = match read {
-            Ok((records, seen)) => {
-                looks.bytes += records.size();
-                budget = budget.saturating_sub(records.size());
-                (Ok(records), seen)
+            Ok(read) => {
+                let (size, high_watermark) = (read.records.size(), read.high_watermark);
+                looks.bytes += size;
+                budget = budget.saturating_sub(size);
+                let (log_start, behind) = (read.log_start, entry.asked.offset < high_watermark);
+                (Ok(read), Seen { high_watermark, log_start, records: size > 0, behind, failed: false })
             }
             Err(error) => {
                 looks.failed = true;
@@ -233,33 +243,49 @@ fn look(core: &Core, request: &FetchRequest, live: &Live, full: bool) -> Looks {
     looks
 }
 
-/// Records, the high watermark and the start of the log.
 fn read(
     core: &Core,
     partition: &Partition,
     asked: &Asked,
+    isolation: i8,
     budget: usize,
     first: bool,
-) -> Result<(Fetched, i64, i64), ResponseError> {
+) -> Result<Read, ResponseError> {
     check_epoch(asked.leader_epoch)?;
-    let end = core.visible_end(&partition.log);
+    let high_watermark = core.visible_end(&partition.log);
+    let stable = partition.log.last_stable_offset(high_watermark);
+    let end = if isolation == READ_COMMITTED { stable } else { high_watermark };
     let start = partition.log.start_offset();
     if asked.offset < start || asked.offset > partition.log.end_offset() {
         return Err(ResponseError::OffsetOutOfRange);
     }
     let most = usize::try_from(asked.max_bytes).unwrap_or(0).min(budget);
     if asked.offset >= end || (most == 0 && !first) {
-        return Ok((Fetched::Copied(Vec::new()), end, start));
+        let (records, log_start) = (Fetched::Copied(Vec::new()), start);
+        let aborted = (isolation == READ_COMMITTED).then(Vec::new);
+        return Ok(Read { records, high_watermark, stable, log_start, aborted });
     }
-    match partition.log.fetch(asked.offset, most, first, end) {
-        Ok(records) => Ok((records, end, start)),
-        Err(error) => {
-            if !matches!(error, commitlog::Error::OffsetOutOfRange { .. }) {
-                tracing::error!(partition = partition.index, error = %daemon::report(&error), "cannot read records");
-            }
-            Err(log_error_code(&error))
+    let failed = |error: commitlog::Error| {
+        if !matches!(error, commitlog::Error::OffsetOutOfRange { .. }) {
+            tracing::error!(partition = partition.index, error = %daemon::report(&error), "cannot read records");
         }
-    }
+        log_error_code(&error)
+    };
+    let records = partition.log.fetch(asked.offset, most, first, end).map_err(failed)?;
+    let aborted = match records.next_offset() {
+        _ if isolation != READ_COMMITTED => None,
+        None => Some(Vec::new()),
+        Some(next) => Some(aborted(partition, asked.offset, next).map_err(failed)?),
+    };
+    Ok(Read { records, high_watermark, stable, log_start: start, aborted })
+}
+
+/// The aborted transactions that a reader of these offsets has to leave out.
+fn aborted(partition: &Partition, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, commitlog::Error> {
+    let answer = |one: commitlog::Aborted| {
+        AbortedTransaction::default().with_producer_id(ProducerId(one.producer_id)).with_first_offset(one.first_offset)
+    };
+    Ok(partition.log.aborted_transactions(from, to)?.into_iter().map(answer).collect())
 }
 
 fn respond(
@@ -275,8 +301,8 @@ fn respond(
     let mut places: HashMap<&TopicRef, usize> = HashMap::new();
     for (found, included) in looks.found.into_iter().zip(included) {
         let Some(entry) = live.session.entry(found.slot).filter(|_| *included) else { continue };
-        if let (Ok(partition), Ok(records)) = (&entry.handle.partition, &found.read) {
-            partition.sent_bytes.fetch_add(u64::try_from(records.size()).unwrap_or(0), Ordering::Relaxed);
+        if let (Ok(partition), Ok(read)) = (&entry.handle.partition, &found.read) {
+            partition.sent_bytes.fetch_add(u64::try_from(read.records.size()).unwrap_or(0), Ordering::Relaxed);
         }
         let error = result_code(&found.read);
         core.metrics.count_error(call.api, error);
@@ -285,18 +311,19 @@ fn respond(
             topics.len() - 1
         });
         let topic = &mut topics[place];
-        let records = match found.read {
-            Ok(records) => slices.keep(topic, entry.index, records),
-            Err(_) => Some(Bytes::new()),
+        let committed = request.isolation_level == READ_COMMITTED;
+        let (records, stable, aborted) = match found.read {
+            Ok(read) => (slices.keep(topic, entry.index, read.records), read.stable, read.aborted),
+            Err(_) => (Some(Bytes::new()), -1, committed.then(Vec::new)),
         };
         let answer = PartitionData::default()
             .with_partition_index(entry.index)
             .with_error_code(error)
             .with_high_watermark(found.seen.high_watermark)
-            .with_last_stable_offset(found.seen.high_watermark)
+            .with_last_stable_offset(stable)
             .with_log_start_offset(found.seen.log_start)
             .with_preferred_read_replica(BrokerId(-1))
-            .with_aborted_transactions((request.isolation_level == 1).then(Vec::new))
+            .with_aborted_transactions(aborted)
             .with_records(records);
         topic.partitions.push(answer);
     }

@@ -33,7 +33,7 @@ pub(crate) async fn list_offsets(core: Arc<Core>, call: Call, request: ListOffse
             let partition = topic.as_ref().and_then(|topic| topic.partition(part.partition_index));
             let found = partition
                 .ok_or(ResponseError::UnknownTopicOrPartition)
-                .and_then(|found| find(&core, found, part, call.version));
+                .and_then(|found| find(&core, found, part, (call.version, request.isolation_level)));
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(part.partition_index);
             answers.push(match found {
                 Ok((offset, timestamp)) => {
@@ -56,15 +56,15 @@ fn find(
     core: &Core,
     partition: &Partition,
     asked: &ListOffsetsPartition,
-    version: i16,
+    (version, isolation_level): (i16, i8),
 ) -> Result<(i64, i64), ResponseError> {
     check_epoch(asked.current_leader_epoch)?;
     let known = |(question, since): &(i64, i16)| *question == asked.timestamp && version >= *since;
     if asked.timestamp < 0 && !QUESTIONS.iter().any(known) {
         return Err(ResponseError::UnsupportedVersion);
     }
-    let end = core.visible_end(&partition.log);
-    // what is not durable yet does not exist for consumers
+    let end = core.readable_end(&partition.log, isolation_level);
+    // what is not durable or not decided yet does not exist for consumers
     let visible = |found: Option<(i64, i64)>| found.filter(|(offset, _)| *offset < end).unwrap_or((-1, -1));
     match asked.timestamp {
         LATEST => Ok((end, -1)),

@@ -16,6 +16,7 @@ pub(crate) mod produce;
 pub(crate) mod quotas;
 pub(crate) mod records;
 pub(crate) mod sasl;
+pub(crate) mod transactions;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::TopicName;

@@ -80,11 +80,15 @@ async fn store(
     }
 }
 
-/// An offset as it is answered; a partition without one has offset -1.
-fn looked_up(core: &Core, group: &str, topic: &str, partition: i32) -> (i64, i32, Option<StrBytes>) {
+/// An offset as it is answered; a partition without one has offset -1. Who asks for stable ones is told to come back
+/// while a transaction may change it.
+fn looked_up(core: &Core, group: &str, topic: &str, partition: i32, stable: bool) -> (i64, i32, Option<StrBytes>, i16) {
+    if stable && core.offsets.is_pending(group, topic, partition) {
+        return (-1, -1, Some(StrBytes::new()), ResponseError::UnstableOffsetCommit.code());
+    }
     match core.offsets.get(group, topic, partition) {
-        Some(committed) => (committed.offset, committed.leader_epoch, Some(text(committed.metadata))),
-        None => (-1, -1, Some(StrBytes::new())),
+        Some(committed) => (committed.offset, committed.leader_epoch, Some(text(committed.metadata)), 0),
+        None => (-1, -1, Some(StrBytes::new()), 0),
     }
 }
 
@@ -112,12 +116,13 @@ pub(crate) async fn fetch(core: Arc<Core>, call: Call, request: OffsetFetchReque
     let mut topics = Vec::with_capacity(wanted.len());
     for (name, partitions) in wanted {
         let answer = |partition: i32| {
-            let (offset, epoch, metadata) = looked_up(&core, group, &name, partition);
+            let (offset, epoch, metadata, error) = looked_up(&core, group, &name, partition, request.require_stable);
             OffsetFetchResponsePartition::default()
                 .with_partition_index(partition)
                 .with_committed_offset(offset)
                 .with_committed_leader_epoch(if call.version >= 5 { epoch } else { -1 })
                 .with_metadata(metadata)
+                .with_error_code(error)
         };
         let partitions = partitions.into_iter().map(answer).collect();
         topics.push(OffsetFetchResponseTopic::default().with_name(name.clone()).with_partitions(partitions));
@@ -147,12 +152,13 @@ fn fetch_many(core: &Core, request: OffsetFetchRequest) -> OffsetFetchResponse {
         let mut topics = Vec::with_capacity(wanted.len());
         for (name, partitions) in wanted {
             let answer = |partition: i32| {
-                let (offset, epoch, metadata) = looked_up(core, id, &name, partition);
+                let (offset, epoch, metadata, error) = looked_up(core, id, &name, partition, request.require_stable);
                 OffsetFetchResponsePartitions::default()
                     .with_partition_index(partition)
                     .with_committed_offset(offset)
                     .with_committed_leader_epoch(epoch)
                     .with_metadata(metadata)
+                    .with_error_code(error)
             };
             let partitions = partitions.into_iter().map(answer).collect();
             topics.push(OffsetFetchResponseTopics::default().with_name(name.clone()).with_partitions(partitions));

@@ -1,20 +1,18 @@
-//! Produce and InitProducerId.
+//! Produce.
 //!
 //! Batches are stored as they come; only their headers are read. What a request brings is written while the request is
-//! read, in order; the answer follows when the disk has it.
+//! read, in order; the answer follows when the disk has it. Records of a transaction are written under its lock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use commitlog::batch::Batches;
+use commitlog::batch::{Batches, Header};
 use kafka::protocol::decode_request;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::{
-    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducerId,
-};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use tokio::time::Instant;
 
 use crate::access::enforce::{self, Verdict};
@@ -23,10 +21,7 @@ use crate::core::{Core, log_error_code, sync_error_code};
 use crate::dispatch::{Call, Refused, Reply, encode};
 use crate::partition::Partition;
 use crate::topics::Topic;
-
-/// Bits of a batch's attributes that need transactions: a transactional batch, a control batch.
-const TRANSACTIONAL: i16 = 0x10;
-const CONTROL: i16 = 0x20;
+use crate::transactions::Who;
 
 /// Writes what the request brings. `scratch` is the connection's buffer for the bytes whose headers are patched.
 pub(crate) fn begin(core: &Arc<Core>, call: &Call, mut body: Bytes, scratch: &mut Vec<u8>) -> Result<Reply, Refused> {
@@ -39,7 +34,7 @@ pub(crate) fn begin(core: &Arc<Core>, call: &Call, mut body: Bytes, scratch: &mu
     let mut written = Vec::new();
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for data in &request.topic_data {
-        responses.push(write_topic(core, call, data, refusal, &mut written, scratch));
+        responses.push(write_topic(core, call, &request, data, refusal, &mut written, scratch));
     }
     let mut response = ProduceResponse::default().with_responses(responses);
     match verdict {
@@ -84,9 +79,6 @@ fn refuse(core: &Core, request: &ProduceRequest) -> Option<ResponseError> {
     if !(-1..=1).contains(&request.acks) {
         return Some(ResponseError::InvalidRequiredAcks);
     }
-    if request.transactional_id.is_some() {
-        return Some(ResponseError::TransactionalIdAuthorizationFailed);
-    }
     if core.committer.failure().reason().is_some() {
         return Some(ResponseError::KafkaStorageError);
     }
@@ -96,6 +88,7 @@ fn refuse(core: &Core, request: &ProduceRequest) -> Option<ResponseError> {
 fn write_topic(
     core: &Core,
     call: &Call,
+    request: &ProduceRequest,
     data: &TopicProduceData,
     refusal: Option<ResponseError>,
     written: &mut Vec<Arc<Partition>>,
@@ -111,7 +104,7 @@ fn write_topic(
         let stored = match (refusal, &topic) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => Err(*error),
-            (None, Ok(topic)) => write(core, topic, part, scratch),
+            (None, Ok(topic)) => write(core, call, request, topic, part, scratch),
         };
         answers.push(match stored {
             Ok((partition, base_offset)) => {
@@ -133,6 +126,8 @@ fn write_topic(
 
 fn write(
     core: &Core,
+    call: &Call,
+    request: &ProduceRequest,
     topic: &Topic,
     part: &PartitionProduceData,
     scratch: &mut Vec<u8>,
@@ -145,16 +140,20 @@ fn write(
         return Err(ResponseError::NotEnoughReplicas);
     }
     let records = part.records.as_ref().filter(|records| !records.is_empty()).ok_or(ResponseError::InvalidRecord)?;
-    for batch in Batches::new(records) {
-        // what is malformed is judged by the log
-        if batch.is_ok_and(|(header, _)| header.attributes & (TRANSACTIONAL | CONTROL) != 0) {
-            return Err(ResponseError::InvalidTxnState);
-        }
-    }
+    let producer = producer(records)?;
     scratch.clear();
     scratch.extend_from_slice(records);
     let begun = Instant::now();
-    let appended = partition.log.append(scratch);
+    let mut append = || partition.log.append(scratch);
+    let appended = match producer {
+        None => append(),
+        Some(who) => {
+            let id = request.transactional_id.as_ref().ok_or(ResponseError::TransactionalIdAuthorizationFailed)?;
+            let place = (topic.name.to_string(), part.index);
+            let inside = core.transactions.inside(id, who, &place, append);
+            inside.map_err(|error| outside(error, call.version))?
+        }
+    };
     core.metrics.append_seconds.observe(begun.elapsed().as_secs_f64());
     match appended {
         Ok(appended) => {
@@ -176,27 +175,29 @@ fn write(
     }
 }
 
-/// A producer id for an idempotent producer. Transactions are not offered.
-pub(crate) async fn init_producer_id(
-    core: Arc<Core>,
-    call: Call,
-    request: InitProducerIdRequest,
-) -> InitProducerIdResponse {
-    let refused = |error: ResponseError| {
-        core.metrics.count_error(call.api, error.code());
-        InitProducerIdResponse::default()
-            .with_error_code(error.code())
-            .with_producer_id(ProducerId(-1))
-            .with_producer_epoch(-1)
-    };
-    if request.transactional_id.is_some() {
-        return refused(ResponseError::TransactionalIdAuthorizationFailed);
-    }
-    match core.producer_ids.take() {
-        Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
-        Err(error) => {
-            tracing::error!(error = %daemon::report(&error), "cannot reserve producer ids");
-            refused(ResponseError::CoordinatorNotAvailable)
+/// Whose transaction the records belong to; refuses what no client may write. What is malformed is judged by the log.
+fn producer(records: &[u8]) -> Result<Option<Who>, ResponseError> {
+    let mut producer = None;
+    for (header, _) in Batches::new(records).flatten() {
+        let Header { producer_id, producer_epoch: epoch, base_sequence, .. } = header;
+        let numbered = producer_id >= 0 && epoch >= 0 && base_sequence >= 0;
+        if header.control() || (producer_id >= 0 && !numbered) || (header.transactional() && !numbered) {
+            return Err(ResponseError::InvalidRecord);
         }
+        if header.transactional() && *producer.get_or_insert(Who { producer_id, epoch }) != (Who { producer_id, epoch })
+        {
+            return Err(ResponseError::InvalidRecord); // one request, one producer
+        }
+    }
+    Ok(producer)
+}
+
+/// The code for records that no open transaction of their producer admits. From version 11 on a client can tell one that
+/// it may abort from one that it may not.
+fn outside(error: ResponseError, version: i16) -> ResponseError {
+    match error {
+        ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,
+        ResponseError::InvalidTxnState if version >= 11 => ResponseError::TransactionAbortable,
+        other => other,
     }
 }

@@ -71,7 +71,7 @@ async fn topics_settings_and_ids_survive_and_deleted_topics_stay_away() {
     broker.restart().await;
     let metadata = broker.consumer(&[]).fetch_metadata(None, PATIENCE).unwrap();
     let names: BTreeSet<&str> = metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name).collect();
-    assert_eq!(names, BTreeSet::from(["__consumer_offsets", "_schemas", "stays"]));
+    assert_eq!(names, BTreeSet::from(["__consumer_offsets", "__transaction_state", "_schemas", "stays"]));
     let described =
         broker.admin().describe_configs(&[ResourceSpecifier::Topic("stays")], &AdminOptions::new()).await.unwrap();
     let entry = described[0].as_ref().unwrap().entry_map()["retention.ms"];

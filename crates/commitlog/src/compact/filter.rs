@@ -14,8 +14,6 @@ use crate::compact::rewrite::Output;
 const KEY_OVERHEAD_BYTES: usize = 64;
 /// Attribute bits of the compression.
 const COMPRESSION: i16 = 0b111;
-/// Attribute bit of a batch that belongs to a transaction.
-const TRANSACTIONAL: i16 = 0b1_0000;
 
 /// One record of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +66,7 @@ enum Unpacked<'a> {
 impl<'a> Unpacked<'a> {
     /// `None` for a batch that is not looked into: of a transaction, a marker, or one that cannot be unpacked.
     fn of(header: &Header, batch: &'a [u8], codec: &dyn Codec) -> Option<Self> {
-        if header.control() || header.attributes & TRANSACTIONAL != 0 {
+        if header.control() || header.transactional() {
             return None;
         }
         let body = batch.get(HEADER_BYTES..header.size())?;

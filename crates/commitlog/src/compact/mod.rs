@@ -199,6 +199,7 @@ impl Log {
                 filter.apply(header, bytes, keep_header, &mut output).map(ControlFlow::Continue)
             })?;
             debug_assert!(all.is_continue());
+            output.aborted(&self.aborted_of(segment)?);
             output.end_source().map_err(Error::io("write", &segment::path(&self.dir, base, COMPACT)))?;
         }
         output.finish(&self.dir).map_err(|failure| self.stop_if_unsynced(failure))

@@ -15,14 +15,14 @@ use std::sync::Arc;
 use super::{COMPACT, MARKS_FILE, Marks};
 use crate::batch::{self, Header};
 use crate::error::Error;
-use crate::index::Footer;
 use crate::log::{Condition, Log, lock};
 use crate::num::to_u64;
 use crate::producers::Producers;
-use crate::recovery::read_index;
+use crate::recovery::producers_behind;
 use crate::segment::{self, Meta, Segment};
 use crate::state_file;
 use crate::sync::SyncFailure;
+use crate::transactions::Aborted;
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// Bytes collected before they are written.
@@ -52,6 +52,11 @@ impl Output {
         let path = segment::path(dir, base, COMPACT);
         let file = vfs.open(&path, OpenMode::Replace).map_err(Error::io("create", &path))?;
         Ok(Self { file, meta: Meta::new(base), interval, buffer: Vec::new(), written: 0, producers, gone: None })
+    }
+
+    /// Takes over what the index of a replaced segment says of aborted transactions: their batches all stay.
+    pub(crate) fn aborted(&mut self, aborted: &[Aborted]) {
+        self.meta.aborted.extend_from_slice(aborted);
     }
 
     /// Adds a batch.
@@ -120,30 +125,12 @@ pub(crate) fn newest_batches(producers: &Producers) -> HashMap<i64, i64> {
 impl Log {
     /// Producers at the end of `group`: as its last index file says, or found by a scan where that file is damaged.
     pub(crate) fn producers_behind(&self, group: &[Arc<Segment>]) -> Result<Producers, Error> {
-        if let Some(producers) = self.indexed_producers(&group[group.len() - 1].footer)? {
-            return Ok(producers);
-        }
-        let before = {
+        let mut segments: Vec<Arc<Segment>> = {
             let state = self.state();
-            state.closed.iter().rfind(|segment| segment.footer.next <= group[0].footer.base).cloned()
+            state.closed.iter().take_while(|segment| segment.footer.next <= group[0].footer.base).cloned().collect()
         };
-        let before = before.map(|segment| self.indexed_producers(&segment.footer)).transpose()?;
-        let mut producers = before.flatten().unwrap_or_default();
-        let now_ms = self.clock.now_ms();
-        for segment in group {
-            let (base, data_len, next) = (segment.footer.base, segment.footer.data_len, segment.footer.next);
-            let path = segment::path(&self.dir, base, segment::LOG);
-            let file = self.vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
-            let replay = |header: &Header| producers.replay(header, now_ms);
-            segment::scan(&*file, data_len, next, &mut Meta::new(base), u32::MAX, replay)
-                .map_err(Error::io("read", &path))?;
-        }
-        Ok(producers)
-    }
-
-    fn indexed_producers(&self, footer: &Footer) -> Result<Option<Producers>, Error> {
-        let index = read_index(&*self.vfs, &segment::path(&self.dir, footer.base, segment::INDEX))?;
-        Ok(index.filter(|(found, _)| found == footer).map(|(_, body)| body.producers))
+        segments.extend_from_slice(group);
+        producers_behind(&*self.vfs, &self.dir, &segments, self.clock.now_ms())
     }
 
     /// Puts `output` in the place of `group`. False when the log has changed there meanwhile; then nothing is done.
@@ -189,15 +176,9 @@ impl Log {
         self.sync_names_or_stop()?;
         let written = segment::path(&self.dir, first.base, COMPACT);
         self.vfs.rename(&written, &path).map_err(Error::io("rename", &written))?;
-        let footer = Footer {
-            base: first.base,
-            next: output.meta.next,
-            data_len: output.meta.len,
-            file_len: output.meta.len,
-            max: output.meta.max,
-            created_ms: last.created_ms,
-        };
-        let segment = Segment::closing(footer, output.file, output.meta.entries, output.producers);
+        let Output { file, meta, producers, .. } = output;
+        let len = meta.len;
+        let segment = Segment::closing(meta, file, len, last.created_ms, producers);
         {
             let mut state = self.state();
             state.names.change();

@@ -18,4 +18,5 @@ mod seeded_bugs;
 mod state_files;
 mod support;
 mod tail;
+mod transactions;
 mod verify;

@@ -1,7 +1,7 @@
 //! Small record batches of our own: group offsets and schemas, which the broker writes to and reads from its own logs.
 //!
-//! Only uncompressed batches of format 2 without headers on the records; producers' batches are never decoded here
-//! nor anywhere else in the broker. Base offset and leader epoch are left to the log, which patches them.
+//! Only uncompressed batches of format 2 without headers on the records, of a transaction or not; producers' batches are
+//! never decoded here nor anywhere else in the broker. Base offset and leader epoch are left to the log, which patches them.
 
 use bytes::{BufMut, BytesMut};
 
@@ -9,6 +9,9 @@ use super::Error;
 
 /// Bytes of a batch in front of its first record.
 const HEADER_BYTES: usize = 61;
+/// Attribute bits of a batch of a transaction, and of one that ends it.
+const TRANSACTIONAL: i16 = 0x10;
+const CONTROL: i16 = 0x20;
 
 /// A record: key, and value, where `None` is a tombstone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +25,34 @@ pub struct Record<'a> {
 pub struct Stored<'a> {
     pub offset: i64,
     pub timestamp_ms: i64,
+    /// Producer id and epoch, when it is part of a transaction or ends one.
+    pub transaction: Option<(i64, i16)>,
+    /// It is a control record: it ends a transaction.
+    pub control: bool,
     pub record: Record<'a>,
 }
 
 /// One batch with all the records, stamped with one time. `records` must not be empty.
 pub fn encode(records: &[Record<'_>], timestamp_ms: i64) -> Result<Vec<u8>, Error> {
+    encode_as(records, timestamp_ms, 0, (-1, -1))
+}
+
+/// The same as part of the transaction of a producer, without sequence numbers.
+pub fn encode_in_transaction(
+    records: &[Record<'_>],
+    timestamp_ms: i64,
+    producer_id: i64,
+    epoch: i16,
+) -> Result<Vec<u8>, Error> {
+    encode_as(records, timestamp_ms, TRANSACTIONAL, (producer_id, epoch))
+}
+
+fn encode_as(
+    records: &[Record<'_>],
+    timestamp_ms: i64,
+    attributes: i16,
+    producer: (i64, i16),
+) -> Result<Vec<u8>, Error> {
     let count = i32::try_from(records.len()).map_err(|error| Error::Encode { reason: error.to_string() })?;
     if count == 0 {
         return Err(Error::Encode { reason: "a batch holds a record at least".to_owned() });
@@ -37,12 +63,12 @@ pub fn encode(records: &[Record<'_>], timestamp_ms: i64) -> Result<Vec<u8>, Erro
     batch.put_i32(0); // leader epoch: the log's
     batch.put_i8(2); // magic
     batch.put_u32(0); // checksum: below
-    batch.put_i16(0); // attributes: uncompressed, time of creation
+    batch.put_i16(attributes); // besides: uncompressed, time of creation
     batch.put_i32(count - 1);
     batch.put_i64(timestamp_ms);
     batch.put_i64(timestamp_ms);
-    batch.put_i64(-1); // producer id
-    batch.put_i16(-1); // producer epoch
+    batch.put_i64(producer.0);
+    batch.put_i16(producer.1);
     batch.put_i32(-1); // base sequence
     batch.put_i32(count);
     let mut body = BytesMut::new();
@@ -76,6 +102,9 @@ pub fn decode<'a>(bytes: &'a [u8], mut visit: impl FnMut(Stored<'a>)) -> Result<
             return Err(Error::Malformed { what: "a batch is not of format 2 and uncompressed" });
         }
         let (base, time) = (i64_at(header, 0), i64_at(header, 27));
+        let attributes = i16_at(header, 21);
+        let transaction = (attributes & TRANSACTIONAL != 0).then(|| (i64_at(header, 43), i16_at(header, 51)));
+        let control = attributes & CONTROL != 0;
         for _ in 0..i32_at(header, 57) {
             let size = take_length(&mut records)?.ok_or(Error::Malformed { what: "a record without length" })?;
             let (mut record, after) = records.split_at_checked(size).ok_or(Error::Truncated)?;
@@ -85,11 +114,15 @@ pub fn decode<'a>(bytes: &'a [u8], mut visit: impl FnMut(Stored<'a>)) -> Result<
             let offset = base.saturating_add(take_varlong(&mut record)?);
             let key = take_bytes(&mut record)?.unwrap_or_default();
             let value = take_bytes(&mut record)?;
-            visit(Stored { offset, timestamp_ms, record: Record { key, value } });
+            visit(Stored { offset, timestamp_ms, transaction, control, record: Record { key, value } });
         }
         rest = &rest[end..];
     }
     Ok(())
+}
+
+fn i16_at(bytes: &[u8], at: usize) -> i16 {
+    i16::from_be_bytes(std::array::from_fn(|index| bytes[at + index]))
 }
 
 fn i32_at(bytes: &[u8], at: usize) -> i32 {
@@ -181,6 +214,17 @@ mod tests {
         assert_eq!(theirs[0].key.as_deref(), Some(b"a".as_slice()));
         assert_eq!(theirs[1].value, None);
         assert_eq!(theirs[2].value.as_deref(), Some(long.as_slice()));
+    }
+
+    #[test]
+    fn batches_of_transactions_say_so() {
+        let batch = encode_in_transaction(&[Record { key: b"a", value: Some(b"1") }], 5, 4_711, 3).unwrap();
+        let mut seen = Vec::new();
+        decode(&batch, |stored| seen.push((stored.transaction, stored.control))).unwrap();
+        assert_eq!(seen, [(Some((4_711, 3)), false)]);
+        let theirs = RecordBatchDecoder::decode(&mut batch.as_slice()).unwrap().records;
+        let theirs = (theirs[0].transactional, theirs[0].producer_id, theirs[0].producer_epoch, theirs[0].sequence);
+        assert_eq!(theirs, (true, 4_711, 3, -1));
     }
 
     #[test]

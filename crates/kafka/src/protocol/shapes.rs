@@ -87,6 +87,12 @@ pub(super) fn of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::DeleteTopics => &DELETE_TOPICS_REQUEST,
         ApiKey::DeleteRecords => &DELETE_RECORDS_REQUEST,
         ApiKey::InitProducerId => &INIT_PRODUCER_ID_REQUEST,
+        ApiKey::AddPartitionsToTxn => &ADD_PARTITIONS_TO_TXN_REQUEST,
+        ApiKey::AddOffsetsToTxn => &ADD_OFFSETS_TO_TXN_REQUEST,
+        ApiKey::EndTxn => &END_TXN_REQUEST,
+        ApiKey::TxnOffsetCommit => &TXN_OFFSET_COMMIT_REQUEST,
+        ApiKey::DescribeTransactions => &DESCRIBE_TRANSACTIONS_REQUEST,
+        ApiKey::ListTransactions => &LIST_TRANSACTIONS_REQUEST,
         ApiKey::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH_REQUEST,
         ApiKey::DescribeConfigs => &DESCRIBE_CONFIGS_REQUEST,
         ApiKey::AlterConfigs => &ALTER_CONFIGS_REQUEST,
@@ -300,6 +306,64 @@ const DELETE_RECORDS_REQUEST: Shape =
 const INIT_PRODUCER_ID_REQUEST: Shape = Shape {
     flexible_since: 2,
     fields: &[always(Text), always(Fixed(4)), since(3, Fixed(8)), since(3, Fixed(2))],
+    tags: &[],
+};
+const ADD_PARTITIONS_TOPIC: Shape =
+    Shape { flexible_since: 3, fields: &[always(Text), always(FixedArray(4))], tags: &[] };
+const ADD_PARTITIONS_TRANSACTION: Shape = Shape {
+    flexible_since: 3,
+    fields: &[
+        since(4, Text),
+        since(4, Fixed(8)),
+        since(4, Fixed(2)),
+        since(4, Fixed(1)),
+        since(4, Array(&ADD_PARTITIONS_TOPIC)),
+    ],
+    tags: &[],
+};
+const ADD_PARTITIONS_TO_TXN_REQUEST: Shape = Shape {
+    flexible_since: 3,
+    fields: &[
+        since(4, Array(&ADD_PARTITIONS_TRANSACTION)),
+        until(3, Text),
+        until(3, Fixed(8)),
+        until(3, Fixed(2)),
+        until(3, Array(&ADD_PARTITIONS_TOPIC)),
+    ],
+    tags: &[],
+};
+const ADD_OFFSETS_TO_TXN_REQUEST: Shape =
+    Shape { flexible_since: 3, fields: &[always(Text), always(Fixed(8)), always(Fixed(2)), always(Text)], tags: &[] };
+const END_TXN_REQUEST: Shape = Shape {
+    flexible_since: 3,
+    fields: &[always(Text), always(Fixed(8)), always(Fixed(2)), always(Fixed(1))],
+    tags: &[],
+};
+const TXN_OFFSET_COMMIT_PARTITION: Shape = Shape {
+    flexible_since: 3,
+    fields: &[always(Fixed(4)), always(Fixed(8)), since(2, Fixed(4)), always(Text)],
+    tags: &[],
+};
+const TXN_OFFSET_COMMIT_TOPIC: Shape =
+    Shape { flexible_since: 3, fields: &[always(Text), always(Array(&TXN_OFFSET_COMMIT_PARTITION))], tags: &[] };
+const TXN_OFFSET_COMMIT_REQUEST: Shape = Shape {
+    flexible_since: 3,
+    fields: &[
+        always(Text),
+        always(Text),
+        always(Fixed(8)),
+        always(Fixed(2)),
+        since(3, Fixed(4)),
+        since(3, Text),
+        since(3, Text),
+        always(Array(&TXN_OFFSET_COMMIT_TOPIC)),
+    ],
+    tags: &[],
+};
+const DESCRIBE_TRANSACTIONS_REQUEST: Shape = Shape { flexible_since: 0, fields: &[always(TextArray)], tags: &[] };
+const LIST_TRANSACTIONS_REQUEST: Shape = Shape {
+    flexible_since: 0,
+    fields: &[always(TextArray), always(FixedArray(8)), since(1, Fixed(8)), since(2, Text)],
     tags: &[],
 };
 const OFFSET_FOR_LEADER_PARTITION: Shape =
