@@ -209,7 +209,8 @@ impl Pass<'_> {
             self.remove(base, segment::INDEX)?;
             self.indexes.remove(&base);
         }
-        let stale: Vec<i64> = self.checkpoints.iter().filter(|base| Some(*base) != bases.last()).copied().collect();
+        let stale = self.checkpoints.iter().filter(|base| ![bases.first(), bases.last()].contains(&Some(*base)));
+        let stale: Vec<i64> = stale.copied().collect();
         for base in stale {
             self.remove(base, segment::CHECKPOINT)?;
             self.checkpoints.remove(&base);
@@ -258,7 +259,7 @@ impl Pass<'_> {
         let file = self.vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
         let file_len = flush_and_forget(&*file, &path)?;
         let mut meta = Meta::new(base);
-        let mut producers = self.producers_before()?;
+        let mut producers = self.producers_before(base)?;
         self.scan(&*file, &path, file_len, bound, &mut meta, &mut producers)?;
         if meta.next < bound && self.indexes.range(base..).next().is_none() {
             return Ok(Closed::EndsLog);
@@ -297,7 +298,7 @@ impl Pass<'_> {
                 let Body { entries, aborted, producers } = body;
                 (Meta::resume(&footer, entries, aborted), producers, footer.created_ms)
             }
-            None => (Meta::new(base), self.producers_before()?, self.now_ms),
+            None => (Meta::new(base), self.producers_before(base)?, self.now_ms),
         };
         let stopped_by = self.scan(&*file, &path, file_len, i64::MAX, &mut meta, &mut producers)?;
         if let Some(reason) = stopped_by {
@@ -383,8 +384,11 @@ impl Pass<'_> {
         Ok(index.filter(|(footer, _)| footer.base == base))
     }
 
-    /// Producer states at the end of the segments visited so far.
-    fn producers_before(&self) -> Result<Producers, Error> {
+    /// Producer states at the end of the segments visited so far, which is the start of the segment `base`.
+    fn producers_before(&self, base: i64) -> Result<Producers, Error> {
+        if self.closed.is_empty() {
+            return producers_kept(self.vfs, self.dir, base);
+        }
         let visited: Vec<Arc<Segment>> = self.closed.iter().map(Arc::clone).collect();
         producers_behind(self.vfs, self.dir, &visited, self.now_ms)
     }
@@ -398,7 +402,8 @@ pub(crate) fn producers_behind(
     segments: &[Arc<Segment>],
     now_ms: i64,
 ) -> Result<Producers, Error> {
-    let mut producers = Producers::default();
+    let Some(first) = segments.first() else { return Ok(Producers::default()) };
+    let mut producers = producers_kept(vfs, dir, first.footer.base)?;
     let mut known = 0;
     for (position, segment) in segments.iter().enumerate().rev() {
         let unsettled = crate::log::lock(&segment.unsettled).as_ref().map(|unsettled| (*unsettled.producers).clone());
@@ -425,6 +430,13 @@ pub(crate) fn producers_behind(
         scanned.map_err(Error::io("read", &path))?;
     }
     Ok(producers)
+}
+
+/// Producer states at the start of the segment `base`, where the deletion of those before it has left them.
+fn producers_kept(vfs: &dyn Vfs, dir: &Path, base: i64) -> Result<Producers, Error> {
+    let checkpoint = read_index(vfs, &segment::path(dir, base, segment::CHECKPOINT))?;
+    let kept = checkpoint.filter(|(footer, _)| footer.base == base && footer.data_len == 0);
+    Ok(kept.map(|(_, body)| body.producers).unwrap_or_default())
 }
 
 /// Reads a whole index file; `None` when it is missing or damaged.

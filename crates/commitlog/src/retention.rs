@@ -126,18 +126,18 @@ impl Log {
         Ok((removed.len(), bytes))
     }
 
-    /// The states of producers, open transactions included, lie in the index of the last closed segment. When that is
-    /// among the `count` oldest, which are about to go, they are kept as the checkpoint of the segment behind it.
+    /// The states of producers, open transactions included, lie in the index files of closed segments. When none is left
+    /// behind the `count` oldest, which are about to go, they are kept as the checkpoint of the segment behind those.
     fn keep_producers(&self, count: usize) -> Result<(), Error> {
-        let last = {
+        let going: Vec<Arc<Segment>> = {
             let state = self.state();
-            match state.closed.back() {
-                Some(last) if state.closed.len() == count => Arc::clone(last),
-                _ => return Ok(()),
+            if count == 0 || state.closed.range(count..).any(|segment| lock(&segment.unsettled).is_none()) {
+                return Ok(());
             }
+            state.closed.range(..count).map(Arc::clone).collect()
         };
         let now_ms = self.clock.now_ms();
-        let producers = producers_behind(&*self.vfs, &self.dir, &[last], now_ms)?;
+        let producers = producers_behind(&*self.vfs, &self.dir, &going, now_ms)?;
         if producers.is_empty() {
             return Ok(());
         }

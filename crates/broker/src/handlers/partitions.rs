@@ -137,7 +137,7 @@ fn producers(partition: &Partition) -> Vec<ProducerState> {
                 .with_last_sequence(last.map_or(-1, |batch| batch.last_sequence))
                 .with_last_timestamp(last.map_or(-1, |batch| batch.timestamp_ms))
                 .with_coordinator_epoch(-1)
-                .with_current_txn_start_offset(-1)
+                .with_current_txn_start_offset(producer.transaction_start.unwrap_or(-1))
         })
         .collect()
 }

@@ -308,6 +308,49 @@ mod bodies {
                 encode(v, &DeleteRecordsRequest::default().with_topics(vec![data]))
             }
             ApiKey::InitProducerId => encode(v, &InitProducerIdRequest::default().with_transactional_id(None)),
+            ApiKey::AddPartitionsToTxn => {
+                let data = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+                    .with_name(topic())
+                    .with_partitions(vec![0]);
+                let mut request = AddPartitionsToTxnRequest::default();
+                if v >= 4 {
+                    let one = add_partitions_to_txn_request::AddPartitionsToTxnTransaction::default()
+                        .with_transactional_id(TransactionalId(text("nobody")))
+                        .with_topics(vec![data]);
+                    request = request.with_transactions(vec![one]);
+                } else {
+                    request = request.with_v3_and_below_transactional_id(TransactionalId(text("nobody")));
+                    request = request.with_v3_and_below_topics(vec![data]);
+                }
+                encode(v, &request)
+            }
+            ApiKey::AddOffsetsToTxn => {
+                let request = AddOffsetsToTxnRequest::default().with_group_id(GroupId(text("g")));
+                encode(v, &request.with_transactional_id(TransactionalId(text("nobody"))))
+            }
+            ApiKey::EndTxn => {
+                let request = EndTxnRequest::default().with_transactional_id(TransactionalId(text("nobody")));
+                encode(v, &request.with_committed(true))
+            }
+            ApiKey::TxnOffsetCommit => {
+                let part = txn_offset_commit_request::TxnOffsetCommitRequestPartition::default();
+                let data = txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
+                    .with_name(topic())
+                    .with_partitions(vec![part.with_committed_metadata(Some(text("note")))]);
+                let request = TxnOffsetCommitRequest::default()
+                    .with_transactional_id(TransactionalId(text("nobody")))
+                    .with_group_id(GroupId(text("g")))
+                    .with_topics(vec![data]);
+                encode(v, &request)
+            }
+            ApiKey::DescribeTransactions => {
+                let ids = vec![TransactionalId(text("nobody"))];
+                encode(v, &DescribeTransactionsRequest::default().with_transactional_ids(ids))
+            }
+            ApiKey::ListTransactions => {
+                let states = vec![text("Ongoing"), text("nonsense")];
+                encode(v, &ListTransactionsRequest::default().with_state_filters(states))
+            }
             ApiKey::OffsetForLeaderEpoch => {
                 let part = offset_for_leader_epoch_request::OffsetForLeaderPartition::default();
                 let data = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
@@ -459,6 +502,12 @@ mod bodies {
             ApiKey::DeleteRecords => decode::<DeleteRecordsRequest>(version, bytes),
             ApiKey::InitProducerId => decode::<InitProducerIdRequest>(version, bytes),
             ApiKey::OffsetForLeaderEpoch => decode::<OffsetForLeaderEpochRequest>(version, bytes),
+            ApiKey::AddPartitionsToTxn => decode::<AddPartitionsToTxnRequest>(version, bytes),
+            ApiKey::AddOffsetsToTxn => decode::<AddOffsetsToTxnRequest>(version, bytes),
+            ApiKey::EndTxn => decode::<EndTxnRequest>(version, bytes),
+            ApiKey::TxnOffsetCommit => decode::<TxnOffsetCommitRequest>(version, bytes),
+            ApiKey::DescribeTransactions => decode::<DescribeTransactionsRequest>(version, bytes),
+            ApiKey::ListTransactions => decode::<ListTransactionsRequest>(version, bytes),
             ApiKey::DescribeConfigs => decode::<DescribeConfigsRequest>(version, bytes),
             ApiKey::AlterConfigs => decode::<AlterConfigsRequest>(version, bytes),
             ApiKey::IncrementalAlterConfigs => decode::<IncrementalAlterConfigsRequest>(version, bytes),

@@ -22,4 +22,5 @@ mod registry_clients;
 mod restart;
 mod stopping;
 mod support;
+mod transactions;
 mod wire;

@@ -15,7 +15,7 @@ use commitlog::{Log, LogOptions, ManualClock, SimVfs, Uncompressed, verify};
 use crate::support::{dir, open, read_all};
 
 /// The version that is written today.
-const NEWEST: u32 = 1;
+const NEWEST: u32 = 2;
 
 fn options() -> LogOptions {
     LogOptions { segment_bytes: 700, index_interval_bytes: 256, compact: true, ..LogOptions::default() }
