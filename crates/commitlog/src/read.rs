@@ -16,7 +16,7 @@ use crate::index::{self, Entry};
 use crate::log::{Log, State, lock};
 use crate::num::{to_u64, to_usize};
 use crate::producers::Producers;
-use crate::recovery::{Damage, producers_behind, read_index};
+use crate::recovery::{Damage, Kept, producers_behind, read_index};
 use crate::salvage;
 use crate::segment::{self, Meta, Segment, Window};
 use crate::slice::Checked;
@@ -257,11 +257,17 @@ impl Log {
             (before.map(Arc::clone).collect::<Vec<_>>(), state.options.index_interval_bytes)
         };
         let now_ms = self.clock.now_ms();
-        let mut producers = producers_behind(&*self.vfs, &self.dir, &before, now_ms)?;
+        let mut kept = if before.is_empty() {
+            Kept::read(&*self.vfs, &self.dir, base)?
+        } else {
+            let producers = producers_behind(&*self.vfs, &self.dir, &before, now_ms)?;
+            Kept { producers, ..Kept::default() }
+        };
         let mut meta = Meta::new(base);
+        meta.aborted = std::mem::take(&mut kept.aborted);
         let (end, bound) = (segment.footer.data_len, segment.footer.next);
         let scanned = segment::scan(file, end, bound, &mut meta, interval, |header, marker| {
-            producers.replay(header, marker, now_ms)
+            kept.replay(header, marker, now_ms)
         });
         scanned.map_err(Error::io("read", &segment::path(&self.dir, base, segment::LOG)))?;
         Ok((meta.entries, meta.aborted))

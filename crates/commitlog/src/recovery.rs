@@ -17,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::batch::{Header, Marker};
 use crate::clock::Clock;
 use crate::compact;
 use crate::error::Error;
@@ -28,7 +29,7 @@ use crate::salvage;
 use crate::segment::{self, Meta, Segment, Window};
 use crate::state_file;
 use crate::sync::Names;
-use crate::transactions::Unseen;
+use crate::transactions::{Aborted, Unseen};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
 /// Name of the state file that holds the log start offset.
@@ -259,8 +260,9 @@ impl Pass<'_> {
         let file = self.vfs.open(&path, OpenMode::Read).map_err(Error::io("open", &path))?;
         let file_len = flush_and_forget(&*file, &path)?;
         let mut meta = Meta::new(base);
-        let mut producers = self.producers_before(base)?;
-        self.scan(&*file, &path, file_len, bound, &mut meta, &mut producers)?;
+        let mut kept = self.kept(base)?;
+        meta.aborted = std::mem::take(&mut kept.aborted);
+        self.scan(&*file, &path, file_len, bound, &mut meta, &mut kept)?;
         if meta.next < bound && self.indexes.range(base..).next().is_none() {
             return Ok(Closed::EndsLog);
         }
@@ -269,7 +271,7 @@ impl Pass<'_> {
             return Ok(Closed::Repaired);
         }
         self.recovery.rebuilt_indexes += 1;
-        self.close(meta, file, file_len, producers);
+        self.close(meta, file, file_len, kept.producers);
         Ok(Closed::Kept)
     }
 
@@ -293,14 +295,15 @@ impl Pass<'_> {
         if checkpoint.is_none() && self.checkpoints.contains(&base) {
             self.remove(base, segment::CHECKPOINT)?;
         }
-        let (mut meta, mut producers, created_ms) = match checkpoint {
+        let (mut meta, mut kept, created_ms) = match checkpoint {
             Some((footer, body)) => {
                 let Body { entries, aborted, producers } = body;
-                (Meta::resume(&footer, entries, aborted), producers, footer.created_ms)
+                (Meta::resume(&footer, entries, aborted), Kept { producers, ..Kept::default() }, footer.created_ms)
             }
-            None => (Meta::new(base), self.producers_before(base)?, self.now_ms),
+            None => (Meta::new(base), self.kept(base)?, self.now_ms),
         };
-        let stopped_by = self.scan(&*file, &path, file_len, i64::MAX, &mut meta, &mut producers)?;
+        let stopped_by = self.scan(&*file, &path, file_len, i64::MAX, &mut meta, &mut kept)?;
+        let producers = kept.producers;
         if let Some(reason) = stopped_by {
             let (position, bytes, offset) = (meta.len, file_len - meta.len, meta.next);
             self.recovery.cut = Some(Cut { path: path.clone(), position, bytes, offset, reason });
@@ -331,12 +334,12 @@ impl Pass<'_> {
         end: u64,
         bound: i64,
         meta: &mut Meta,
-        producers: &mut Producers,
+        kept: &mut Kept,
     ) -> Result<Option<String>, Error> {
         let from = meta.len;
         let interval = self.options.index_interval_bytes;
         let stopped_by = segment::scan(file, end, bound, meta, interval, |header, marker| {
-            producers.replay(header, marker, self.now_ms)
+            kept.replay(header, marker, self.now_ms)
         });
         self.recovery.scanned_bytes += end - from;
         Ok(stopped_by.map_err(Error::io("read", path))?.map(|reason| reason.to_string()))
@@ -384,13 +387,14 @@ impl Pass<'_> {
         Ok(index.filter(|(footer, _)| footer.base == base))
     }
 
-    /// Producer states at the end of the segments visited so far, which is the start of the segment `base`.
-    fn producers_before(&self, base: i64) -> Result<Producers, Error> {
+    /// Producer states at the end of the segments visited so far; for the first segment, `base`, what is kept of it.
+    fn kept(&self, base: i64) -> Result<Kept, Error> {
         if self.closed.is_empty() {
-            return producers_kept(self.vfs, self.dir, base);
+            return Kept::read(self.vfs, self.dir, base);
         }
         let visited: Vec<Arc<Segment>> = self.closed.iter().map(Arc::clone).collect();
-        producers_behind(self.vfs, self.dir, &visited, self.now_ms)
+        let producers = producers_behind(self.vfs, self.dir, &visited, self.now_ms)?;
+        Ok(Kept { producers, ..Kept::default() })
     }
 }
 
@@ -403,7 +407,7 @@ pub(crate) fn producers_behind(
     now_ms: i64,
 ) -> Result<Producers, Error> {
     let Some(first) = segments.first() else { return Ok(Producers::default()) };
-    let mut producers = producers_kept(vfs, dir, first.footer.base)?;
+    let mut kept = Kept::read(vfs, dir, first.footer.base)?;
     let mut known = 0;
     for (position, segment) in segments.iter().enumerate().rev() {
         let unsettled = crate::log::lock(&segment.unsettled).as_ref().map(|unsettled| (*unsettled.producers).clone());
@@ -415,7 +419,7 @@ pub(crate) fn producers_behind(
             }
         };
         if let Some(found) = found {
-            (producers, known) = (found, position + 1);
+            (kept, known) = (Kept { producers: found, ..Kept::default() }, position + 1);
             break;
         }
     }
@@ -425,18 +429,37 @@ pub(crate) fn producers_behind(
         let (end, bound) = (segment.footer.data_len, segment.footer.next);
         let mut meta = Meta::new(segment.footer.base);
         let scanned = segment::scan(&*file, end, bound, &mut meta, u32::MAX, |header, marker| {
-            producers.replay(header, marker, now_ms)
+            kept.replay(header, marker, now_ms)
         });
         scanned.map_err(Error::io("read", &path))?;
     }
-    Ok(producers)
+    Ok(kept.producers)
 }
 
-/// Producer states at the start of the segment `base`, where the deletion of those before it has left them.
-fn producers_kept(vfs: &dyn Vfs, dir: &Path, base: i64) -> Result<Producers, Error> {
-    let checkpoint = read_index(vfs, &segment::path(dir, base, segment::CHECKPOINT))?;
-    let kept = checkpoint.filter(|(footer, _)| footer.base == base && footer.data_len == 0);
-    Ok(kept.map(|(_, body)| body.producers).unwrap_or_default())
+/// What is known of producers inside the first segment, before a scan.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) producers: Producers,
+    /// Aborted transactions whose markers the segment holds below `next`.
+    pub(crate) aborted: Vec<Aborted>,
+    /// The batches below it are accounted for.
+    pub(crate) next: i64,
+}
+
+impl Kept {
+    /// From the checkpoint of the segment `base`, which the deletion of those before it or an orderly stop has left.
+    pub(crate) fn read(vfs: &dyn Vfs, dir: &Path, base: i64) -> Result<Self, Error> {
+        let checkpoint = read_index(vfs, &segment::path(dir, base, segment::CHECKPOINT))?;
+        let kept = checkpoint.filter(|(footer, _)| footer.base == base);
+        Ok(kept.map_or_else(Self::default, |(footer, body)| {
+            Self { producers: body.producers, aborted: body.aborted, next: footer.next }
+        }))
+    }
+
+    /// Takes over a batch that a scan found; see [`Producers::replay`].
+    pub(crate) fn replay(&mut self, header: &Header, marker: Option<Marker>, now_ms: i64) -> Option<Aborted> {
+        if header.base_offset < self.next { None } else { self.producers.replay(header, marker, now_ms) }
+    }
 }
 
 /// Reads a whole index file; `None` when it is missing or damaged.
