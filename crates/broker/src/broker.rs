@@ -1,6 +1,7 @@
 //! Starting, running and stopping the broker.
 //!
-//! Order on start: lock, logs, offsets, schemas, transactions, then the listeners, so that nobody is served before recovery is done.
+//! Order on start: lock, logs, offsets, schemas, transactions, then the listeners, so that nobody is served before
+//! recovery is done.
 //! Order on stop: listeners and connections, housekeeping, then the logs are closed.
 
 use std::collections::BTreeMap;

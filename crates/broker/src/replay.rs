@@ -1,4 +1,4 @@
-//! Reading the broker's own logs back at the start: group offsets and schemas.
+//! Reading the broker's own logs back at the start: group offsets, schemas and transactions.
 
 use commitlog::Log;
 use commitlog::batch::Batches;

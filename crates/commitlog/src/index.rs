@@ -1,8 +1,9 @@
 //! Sparse index of one segment and the footer that makes a closed segment trusted.
 //!
 //! One file per closed segment, `<base offset>.index`: a fixed header with the segment's vital figures under its own
-//! checksum, then a body (index entries, aborted transactions, producer states at the end of the segment) under another.
-//! Opening a log reads only the headers. Everything here can be rebuilt from the segment; losing it costs a scan, never data.
+//! checksum, then a body (index entries, aborted transactions, producer states at the end of the segment) under
+//! another. Opening a log reads only the headers. Everything here can be rebuilt from the segment; losing it costs a
+//! scan, never data.
 //! Layout: `docs/specs/log-format.md`.
 
 use crate::num::{to_u64, to_usize};

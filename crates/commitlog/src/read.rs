@@ -266,9 +266,8 @@ impl Log {
         let mut meta = Meta::new(base);
         meta.aborted = std::mem::take(&mut kept.aborted);
         let (end, bound) = (segment.footer.data_len, segment.footer.next);
-        let scanned = segment::scan(file, end, bound, &mut meta, interval, |header, marker| {
-            kept.replay(header, marker, now_ms)
-        });
+        let scanned =
+            segment::scan(file, end, bound, &mut meta, interval, |header, marker| kept.replay(header, marker, now_ms));
         scanned.map_err(Error::io("read", &segment::path(&self.dir, base, segment::LOG)))?;
         Ok((meta.entries, meta.aborted))
     }

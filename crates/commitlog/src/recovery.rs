@@ -338,9 +338,8 @@ impl Pass<'_> {
     ) -> Result<Option<String>, Error> {
         let from = meta.len;
         let interval = self.options.index_interval_bytes;
-        let stopped_by = segment::scan(file, end, bound, meta, interval, |header, marker| {
-            kept.replay(header, marker, self.now_ms)
-        });
+        let stopped_by =
+            segment::scan(file, end, bound, meta, interval, |header, marker| kept.replay(header, marker, self.now_ms));
         self.recovery.scanned_bytes += end - from;
         Ok(stopped_by.map_err(Error::io("read", path))?.map(|reason| reason.to_string()))
     }
@@ -451,8 +450,10 @@ impl Kept {
     pub(crate) fn read(vfs: &dyn Vfs, dir: &Path, base: i64) -> Result<Self, Error> {
         let checkpoint = read_index(vfs, &segment::path(dir, base, segment::CHECKPOINT))?;
         let kept = checkpoint.filter(|(footer, _)| footer.base == base);
-        Ok(kept.map_or_else(Self::default, |(footer, body)| {
-            Self { producers: body.producers, aborted: body.aborted, next: footer.next }
+        Ok(kept.map_or_else(Self::default, |(footer, body)| Self {
+            producers: body.producers,
+            aborted: body.aborted,
+            next: footer.next,
         }))
     }
 
