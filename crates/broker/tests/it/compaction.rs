@@ -14,7 +14,7 @@ const TOPIC: &str = "state";
 
 /// 200 characters that packing makes half as many of, so that segments fill whatever packs them.
 fn noise(number: u32) -> String {
-    (0..25).map(|part| format!("{:08x}", (number * 25 + part).wrapping_mul(2_654_435_761))).collect()
+    (0..25).fold(String::new(), |text, part| format!("{text}{:08x}", (number * 25 + part).wrapping_mul(2_654_435_761)))
 }
 
 /// Everything a reader finds: key, offset, value.
