@@ -66,12 +66,12 @@ pub(crate) const APIS: &[Api] = &[
     api(ApiKey::AlterUserScramCredentials, "alter_user_scram_credentials", 0, 0),
     api(ApiKey::DescribeCluster, "describe_cluster", 0, 2),
     api(ApiKey::DescribeProducers, "describe_producers", 0, 0),
+    api(ApiKey::DescribeTransactions, "describe_transactions", 0, 0),
+    api(ApiKey::ListTransactions, "list_transactions", 0, 1),
     api(ApiKey::ConsumerGroupHeartbeat, "consumer_group_heartbeat", 0, 1),
     api(ApiKey::ConsumerGroupDescribe, "consumer_group_describe", 0, 1),
     api(ApiKey::ListConfigResources, "list_config_resources", 0, 1),
     api(ApiKey::DescribeTopicPartitions, "describe_topic_partitions", 0, 0),
-    api(ApiKey::DescribeTransactions, "describe_transactions", 0, 0),
-    api(ApiKey::ListTransactions, "list_transactions", 0, 1),
 ];
 
 /// The row of an API key, if the broker speaks it.
