@@ -28,7 +28,7 @@ use crate::producers::Producers;
 use crate::salvage;
 use crate::segment::{self, Meta, Segment, Window};
 use crate::state_file;
-use crate::sync::Names;
+use crate::sync::{Names, write_synced};
 use crate::transactions::{Aborted, Unseen};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
 
@@ -202,6 +202,7 @@ impl Pass<'_> {
 
         // Segments wholly below the start were being deleted when the process stopped.
         let trimmed = bases.windows(2).take_while(|pair| pair[1] <= start).count();
+        self.keep_producers(&bases[..bases.len().min(trimmed + 1)])?;
         for base in bases.drain(..trimmed) {
             self.remove(base, segment::LOG)?;
         }
@@ -240,6 +241,35 @@ impl Pass<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// What the segments before the last of `bases` say of producers, where no file behind them says it: they are about
+    /// to be removed, so it is kept as the checkpoint of that last one (see `Log::keep_producers`).
+    fn keep_producers(&mut self, bases: &[i64]) -> Result<(), Error> {
+        let [going @ .., behind] = bases else { return Ok(()) };
+        let told = self.indexes.range(behind..).next().is_some() || self.checkpoints.contains(behind);
+        if going.is_empty() || told {
+            return Ok(());
+        }
+        let mut segments = Vec::with_capacity(going.len());
+        for pair in bases.windows(2) {
+            let path = segment::path(self.dir, pair[0], segment::LOG);
+            let file_len = self.vfs.len(&path).map_err(Error::io("measure", &path))?;
+            let known = self.footer(pair[0])?.filter(|footer| footer.file_len == file_len && footer.next <= pair[1]);
+            let whole =
+                || Footer { next: pair[1], data_len: file_len, ..Meta::new(pair[0]).footer(file_len, self.now_ms) };
+            segments.push(Segment::settled(known.unwrap_or_else(whole)));
+        }
+        let producers = producers_behind(self.vfs, self.dir, &segments, self.now_ms)?;
+        if producers.is_empty() {
+            return Ok(());
+        }
+        let path = segment::path(self.dir, *behind, segment::CHECKPOINT);
+        let footer = Meta::new(*behind).footer(0, self.now_ms);
+        write_synced(self.vfs, &path, &index::encode(&footer, &[], &[], &producers))?;
+        self.vfs.sync_dir(self.dir).map_err(Error::io("sync folder", self.dir))?;
+        self.checkpoints.insert(*behind);
+        Ok(())
     }
 
     fn remove(&mut self, base: i64, extension: &str) -> Result<(), Error> {

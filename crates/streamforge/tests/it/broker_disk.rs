@@ -1,11 +1,10 @@
-//! The broker on disks that fail for real: an fsync error injected into the running process (F9), a small ext4 of its own
-//! that fills up and is then remounted read-only (F10, F12). Needs `strace`, or root and a loop device; says so where
-//! there is none.
+//! The broker on a disk that fails for real: an fsync error injected into the running process (F9). Needs `strace`; says
+//! so where there is none.
 
 #![expect(clippy::unwrap_used, reason = "also in the helpers of the tests a panic is the report")]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -160,87 +159,4 @@ fn an_fsync_error_ends_the_broker_and_nothing_of_it_is_acknowledged() {
     broker.start_again();
     let stored = stored(&broker);
     assert!(before.is_subset(&stored), "{} of {} are there", stored.len(), before.len());
-}
-
-/// A file system in a file, mounted; unmounted when dropped.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn ext4(folder: &Path, mebibytes: u64) -> Result<Self, String> {
-        let (image, point) = (folder.join("image"), folder.join("disk"));
-        std::fs::create_dir(&point).map_err(|error| error.to_string())?;
-        let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(mebibytes * 1024 * 1024).map_err(|error| error.to_string())?;
-        let text = |path: &Path| path.to_str().expect("a path of ours").to_owned();
-        succeeds("mkfs.ext4", &["-q", "-F", "-m", "0", &text(&image)])?;
-        succeeds("mount", &["-o", "loop", &text(&image), &text(&point)])?;
-        Ok(Self(point))
-    }
-
-    fn remount(&self, how: &str) {
-        let point = self.0.to_str().expect("a path of ours");
-        succeeds("mount", &["-o", &format!("remount,{how}"), point]).unwrap();
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        drop(succeeds("umount", &["-l", self.0.to_str().expect("a path of ours")]));
-    }
-}
-
-// STR-06, F10, F12
-#[test]
-fn a_full_and_then_read_only_ext4_loses_nothing_that_was_acknowledged() {
-    const WHAT: &str = "full and read-only ext4 on a loop device";
-    if let Err(why) = external() {
-        return not_run(WHAT, &why);
-    }
-    let folder = tempfile::Builder::new().prefix("sf-loop-").tempdir().unwrap();
-    let mount = match Mount::ext4(folder.path(), 24) {
-        Ok(mount) => mount,
-        Err(why) => return not_run(WHAT, &why),
-    };
-    let mut broker = Broker::start_in(&mount.0);
-    let set = ["--set", "segment.bytes=1048576"];
-    broker.ctl(&[&["topics", "create", TOPIC, "--partitions", "1"][..], &set, &["--execute"]].concat()).lines();
-    let answers = Arc::new(Answers::default());
-    let producer = producer(&broker, &answers);
-    let mut number = 0;
-    while *answers.refused.lock().unwrap() == 0 {
-        assert!(number < 60_000, "more was taken than the disk has room for");
-        send(&producer, number..number + 1_000);
-        number += 1_000;
-    }
-    let acknowledged = answers.acknowledged.lock().unwrap().clone();
-    assert!(acknowledged.is_subset(&stored(&broker)), "what was acknowledged can be read on a full disk");
-
-    // Room again: producers go on by themselves.
-    let consumer: BaseConsumer = client(&broker).set("group.id", "none").create().unwrap();
-    let (_, end) = consumer.fetch_watermarks(TOPIC, 0, PATIENCE).unwrap();
-    broker.ctl(&["topics", "alter", TOPIC, "--set", "retention.bytes=4194304", "--execute"]).lines();
-    wait_for("retention makes room", Duration::from_secs(60), || {
-        let (start, _) = consumer.fetch_watermarks(TOPIC, 0, PATIENCE).unwrap();
-        if start > end / 2 { Ok(()) } else { Err(format!("the log starts at {start} of {end}")) }
-    });
-    let before = answers.acknowledged.lock().unwrap().len();
-    wait_for("records are taken again", PATIENCE, || {
-        send(&producer, number..number + 1);
-        number += 1;
-        let now = answers.acknowledged.lock().unwrap().len();
-        if now > before { Ok(()) } else { Err("none is".to_owned()) }
-    });
-
-    // A disk that turns read-only: nothing is acknowledged, and afterwards everything is there.
-    let acknowledged = answers.acknowledged.lock().unwrap().clone();
-    broker.kill();
-    mount.remount("ro");
-    broker.spawn();
-    assert!(!broker.ended().success(), "a broker does not serve on a disk it cannot write to");
-    mount.remount("rw");
-    broker.start_again();
-    let stored = stored(&broker);
-    let kept: BTreeSet<u64> = acknowledged.range(stored.first().copied().unwrap()..).copied().collect();
-    assert!(kept.is_subset(&stored));
-    broker.stop();
 }

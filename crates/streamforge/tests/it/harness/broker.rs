@@ -22,8 +22,6 @@ pub(crate) struct Broker {
     /// Where it listens for Kafka clients.
     listen: String,
     data: PathBuf,
-    /// The usual reserve would be larger than the whole disk.
-    small_disk: bool,
 }
 
 /// What a command printed.
@@ -65,26 +63,20 @@ impl Printed {
 impl Broker {
     /// Starts a broker and waits until it says that it is ready.
     pub(crate) fn start() -> Self {
-        Self::start_on("127.0.0.1:0".to_owned(), None)
+        Self::start_on("127.0.0.1:0".to_owned())
     }
 
     /// Starts a broker that is found at the same address after every start.
     pub(crate) fn start_on_a_fixed_port() -> Self {
-        Self::start_on(free_address().to_string(), None)
+        Self::start_on(free_address().to_string())
     }
 
-    /// Starts a broker whose data lies on the disk that is mounted at `disk`.
-    pub(crate) fn start_in(disk: &Path) -> Self {
-        Self::start_on("127.0.0.1:0".to_owned(), Some(disk.join("data")))
-    }
-
-    fn start_on(listen: String, data: Option<PathBuf>) -> Self {
+    fn start_on(listen: String) -> Self {
         let folder = tempfile::Builder::new().prefix("sf-broker-").tempdir().expect("a temporary folder");
         let manager = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let small_disk = data.is_some();
-        let data = data.unwrap_or_else(|| folder.path().join("data"));
-        let mut broker = Self { child: None, small_disk, data, folder, manager, listen };
+        let data = folder.path().join("data");
+        let mut broker = Self { child: None, data, folder, manager, listen };
         broker.start_again();
         broker
     }
@@ -101,7 +93,6 @@ impl Broker {
         let child = Command::new(PROGRAM)
             .args(["broker", "--listen", &self.listen, "--registry-listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.data())
-            .envs(self.small_disk.then_some(("SF_BROKER_RESERVE_BYTES", "2097152")))
             .env("NOTIFY_SOCKET", self.folder.path().join("notify"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
