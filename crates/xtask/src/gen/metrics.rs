@@ -35,7 +35,8 @@ pub(crate) fn page(sources: &[Source]) -> anyhow::Result<String> {
         if metrics.is_empty() {
             bail!("no metric is registered in {folder}");
         }
-        let rows: String = metrics.iter().map(|(name, help)| format!("| `{name}` | {help} |\n")).collect();
+        let rows: Vec<String> = metrics.iter().map(|(name, help)| format!("| `{name}` | {help} |\n")).collect();
+        let rows = rows.concat();
         parts.push(format!("## {process}\n\n| Metric | Meaning |\n|---|---|\n{rows}"));
     }
     Ok(parts.join("\n"))
