@@ -224,7 +224,7 @@ fn a_data_folder_is_verified_offline_and_a_flipped_byte_is_found() {
     let folder = data.to_str().unwrap();
     let intact = run(&["ctl", "verify", folder]);
     assert_eq!(row(&intact, "TOPIC").last(), Some(&"STATE"));
-    assert_eq!(row(&intact, "plant                       0")[..6], ["plant", "0", "0", "15", "15", "1"]);
+    assert_eq!(row(&intact, "plant                        0")[..6], ["plant", "0", "0", "15", "15", "1"]);
     assert!(intact.lines().iter().skip(1).all(|line| line.ends_with(" intact")), "{intact:?}");
 
     let segment = data.join("topics/plant/0/00000000000000000000.log");
