@@ -112,7 +112,7 @@ impl Broker {
     }
 
     /// What it told the service manager next.
-    pub(crate) fn said(&self) -> String {
+    fn said(&self) -> String {
         let mut bytes = [0; 64];
         let length = self.manager.recv(&mut bytes).unwrap_or_else(|error| panic!("{error}: {}", self.log()));
         String::from_utf8_lossy(&bytes[..length]).into_owned()
