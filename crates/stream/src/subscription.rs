@@ -48,7 +48,11 @@ pub struct Subscription {
 impl Subscription {
     /// Opens the consumer and finds the positions; fails when the stream does not answer in time, so retry it.
     pub fn open(settings: &Settings, group: &str, topics: &[Topic], start: &Start) -> Result<Self, Error> {
-        let consumer = Consumer::open(settings, group)?;
+        Self::over(Consumer::open(settings, group)?, topics, start)
+    }
+
+    /// The same over a consumer that is open already; what it was assigned to before is over.
+    pub fn over(consumer: Consumer, topics: &[Topic], start: &Start) -> Result<Self, Error> {
         let names: Vec<(&str, i32)> = topics.iter().map(|topic| (topic.name(), PARTITIONS)).collect();
         let starts = consumer.starts(&names)?;
         let chosen = match start {
@@ -183,39 +187,4 @@ impl Subscription {
     pub fn consumer(&self) -> &Consumer {
         &self.consumer
     }
-}
-
-/// Hands the last record of every non-empty partition of `topic` to `each`.
-///
-/// Used after a restart: the last record tells what an output partition already holds.
-pub fn last_records(settings: &Settings, topic: Topic, mut each: impl FnMut(Record<'_>)) -> Result<(), Error> {
-    const WAIT: Duration = Duration::from_secs(5);
-    let consumer = Consumer::open(settings, "sf-tail")?;
-    let names = [(topic.name(), PARTITIONS)];
-    let starts = consumer.starts(&names)?;
-    let mut ends = consumer.ends(&names)?;
-    ends.retain(|end| starts.iter().any(|start| start.partition == end.partition && start.offset < end.offset));
-    for end in &mut ends {
-        end.offset -= 1;
-    }
-    if ends.is_empty() {
-        return Ok(());
-    }
-    consumer.assign(&ends)?;
-    let mut missing = ends.len();
-    while missing > 0 {
-        let mut seen = 0;
-        let count = consumer.poll(missing, WAIT, Duration::from_millis(50), |record| {
-            // a record appended since then is newer still: its partition has been seen already
-            seen += usize::from(
-                ends.iter().any(|end| end.partition == record.partition() && end.offset == record.offset()),
-            );
-            each(record);
-        })?;
-        if count == 0 {
-            return Err(Error::NotDelivered { reason: format!("the last records of {} did not arrive", topic.name()) });
-        }
-        missing -= seen.min(missing);
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use kafka::client::{Consumer, Error, Position, Record, Settings};
+use kafka::client::{Consumer, Error, Position, Record};
 use stream::Topic;
 use stream::topics::PARTITIONS;
 use tokio::time::Instant;
@@ -100,30 +100,36 @@ pub(super) fn read(text: &str, name: &str) -> Option<i64> {
     text.split(' ').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)?.1.parse().ok())
 }
 
-/// Hands every record of `topic` from `marks` on, up to where it ends now, to `each`. Without a mark a bounded number of
-/// the newest records is looked at.
+/// An output and its marks by lane.
+pub(super) type Marked<'m> = (Topic, &'m [Option<i64>; LANES]);
+
+/// Hands every record of the outputs from their marks on, up to where they end now, to `each`, with the place of its
+/// output in `outputs` and its lane. Without a mark a bounded number of the newest records is looked at. `consumer` is
+/// left assigned to what was looked at.
 pub(super) fn look_back(
-    settings: &Settings,
-    topic: Topic,
-    marks: &[Option<i64>],
-    mut each: impl FnMut(usize, &Record<'_>),
+    consumer: &Consumer,
+    outputs: &[Marked<'_>],
+    mut each: impl FnMut(usize, usize, &Record<'_>),
 ) -> Result<(), Error> {
-    let consumer = Consumer::open(settings, "sf-look-back")?;
-    let names = [(topic.name(), PARTITIONS)];
-    let (first, end) = (by_lane(&consumer.starts(&names)?, topic), by_lane(&consumer.ends(&names)?, topic));
-    let mut missing = [false; LANES];
+    let names: Vec<(&str, i32)> = outputs.iter().map(|(topic, _)| (topic.name(), PARTITIONS)).collect();
+    let (starts, ends) = (consumer.starts(&names)?, consumer.ends(&names)?);
+    // end of every partition with something to read, by output and lane
+    let mut missing: Vec<[Option<i64>; LANES]> = vec![[None; LANES]; outputs.len()];
     let mut positions = Vec::new();
-    for at in 0..LANES {
-        let mark = marks.get(at).copied().flatten().filter(|mark| *mark <= end[at]);
-        let from = mark.unwrap_or(end[at] - LOOK_BACK_MAX).max(first[at]);
-        if from < end[at] {
-            missing[at] = true;
-            positions.push(Position {
-                topic: topic.name().to_owned(),
-                partition: partition(at),
-                offset: from,
-                metadata: String::new(),
-            });
+    for (missing, (topic, marks)) in missing.iter_mut().zip(outputs) {
+        let (first, end) = (by_lane(&starts, *topic), by_lane(&ends, *topic));
+        for at in 0..LANES {
+            let mark = marks[at].filter(|mark| *mark <= end[at]);
+            let from = mark.unwrap_or(end[at] - LOOK_BACK_MAX).max(first[at]);
+            if from < end[at] {
+                missing[at] = Some(end[at]);
+                positions.push(Position {
+                    topic: topic.name().to_owned(),
+                    partition: partition(at),
+                    offset: from,
+                    metadata: String::new(),
+                });
+            }
         }
     }
     if positions.is_empty() {
@@ -131,19 +137,21 @@ pub(super) fn look_back(
     }
     consumer.assign(&positions)?;
     let mut heard = Instant::now();
-    while missing.contains(&true) {
+    while missing.iter().flatten().any(Option::is_some) {
         let count = consumer.poll(4096, Duration::from_millis(200), Duration::ZERO, |record| {
-            let Some(at) = lane(record.partition()) else { return };
-            each(at, &record);
-            if record.offset() + 1 >= end[at] {
-                missing[at] = false;
+            let output = outputs.iter().position(|(topic, _)| topic.name() == record.topic());
+            let (Some(output), Some(at)) = (output, lane(record.partition())) else { return };
+            each(output, at, &record);
+            if missing[output][at].is_some_and(|end| record.offset() + 1 >= end) {
+                missing[output][at] = None;
             }
         })?;
         if count > 0 {
             heard = Instant::now();
         } else if heard.elapsed() > SILENCE_MAX {
-            let reason = format!("the newest records of {} did not arrive", topic.name());
-            return Err(Error::NotDelivered { reason });
+            let silent = missing.iter().zip(outputs).find(|(missing, _)| missing.iter().any(Option::is_some));
+            let topic = silent.map_or("the outputs", |(_, (topic, _))| topic.name());
+            return Err(Error::NotDelivered { reason: format!("the newest records of {topic} did not arrive") });
         }
     }
     Ok(())

@@ -167,29 +167,27 @@ fn open(ctx: &ModuleContext) -> Result<(Subscription, Progress), Error> {
     let consumer = Consumer::open(&ctx.settings, GROUP).map_err(&stream)?;
     let telemetry = marks::begins(&consumer, Topic::TelemetryRaw).map_err(&stream)?;
     let events = marks::begins(&consumer, Topic::EventsRaw).map_err(&stream)?;
-    drop(consumer);
     let old_marks = OUTPUTS.map(|topic| {
         let begins = if matches!(topic, Topic::EventsClean | Topic::DlqEvents) { &events } else { &telemetry };
         std::array::from_fn(|lane| marks::read(&begins[lane].metadata, topic.name()))
     });
     let resumes = |begins: &[Begin]| begins.iter().map(|begin| Resume::new(begin.committed.unwrap_or(0))).collect();
     let (mut of_telemetry, mut of_events): (Vec<Resume>, Vec<Resume>) = (resumes(&telemetry), resumes(&events));
-    for (topic, marks) in OUTPUTS.into_iter().zip(&old_marks) {
+    let marked: Vec<marks::Marked<'_>> = OUTPUTS.into_iter().zip(&old_marks).collect();
+    look_back(&consumer, &marked, |output, lane, record| {
+        let topic = OUTPUTS[output];
         let (input, begins, resumes) = match topic {
             Topic::EventsClean | Topic::DlqEvents => (Topic::EventsRaw, &events, &mut of_events),
             _ => (Topic::TelemetryRaw, &telemetry, &mut of_telemetry),
         };
-        look_back(&ctx.settings, topic, marks, |lane, record| {
-            let Some(output) = output_of(topic, record) else { return };
-            let source =
-                record.header(header::SOURCE).and_then(|value| read_source(value, input.name(), partition(lane)));
-            // a source beyond the input's end speaks of another log
-            if let Some(source) = source.filter(|source| *source < begins[lane].end) {
-                resumes[lane].note(output, source);
-            }
-        })
-        .map_err(&stream)?;
-    }
+        let Some(output) = output_of(topic, record) else { return };
+        let source = record.header(header::SOURCE).and_then(|value| read_source(value, input.name(), partition(lane)));
+        // a source beyond the input's end speaks of another log
+        if let Some(source) = source.filter(|source| *source < begins[lane].end) {
+            resumes[lane].note(output, source);
+        }
+    })
+    .map_err(&stream)?;
     let position = |topic: Topic, lane: usize, offset: i64| Position {
         topic: topic.name().to_owned(),
         partition: partition(lane),
@@ -206,7 +204,7 @@ fn open(ctx: &ModuleContext) -> Result<(Subscription, Progress), Error> {
         positions.push(position(Topic::EventsRaw, lane, begin.committed.unwrap_or(begin.first)));
     }
     let topics = [Topic::TelemetryRaw, Topic::EventsRaw];
-    let subscription = Subscription::open(&ctx.settings, GROUP, &topics, &Start::At(positions)).map_err(&stream)?;
+    let subscription = Subscription::over(consumer, &topics, &Start::At(positions)).map_err(&stream)?;
     let newest = |resumes: &[Resume]| std::array::from_fn(|lane| resumes[lane].newest());
     let committed = |begins: &[Begin]| std::array::from_fn(|lane| begins[lane].committed.unwrap_or(0));
     let mut progress = Progress {

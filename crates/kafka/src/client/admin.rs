@@ -68,6 +68,8 @@ pub async fn create_topics(settings: &Settings, plans: &[TopicPlan]) -> Result<V
         timeout: REQUEST_TIMEOUT,
         source: Box::new(source),
     })?;
+    // it joins a thread that looks up every 100 ms: nobody needs to wait for that
+    tokio::task::spawn_blocking(move || drop(client));
     let mut created = Vec::new();
     for result in results {
         match result {

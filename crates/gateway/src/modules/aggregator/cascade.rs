@@ -192,7 +192,6 @@ fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Op
     let (input_id, output_id) = (id_for(ctx, step.input)?, id_for(ctx, step.output)?);
     let consumer = Consumer::open(&ctx.settings, step.group).map_err(&stream)?;
     let begins = marks::begins(&consumer, step.input).map_err(&stream)?;
-    drop(consumer);
     let mut level = Level::new(step.resolution, LANES, POINTS_MAX, OPEN_WINDOWS_MAX);
     let mut committed = [None; LANES];
     let mut old_marks = [None; LANES];
@@ -204,7 +203,7 @@ fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Op
         committed[lane] = begin.committed.map(|offset| Checkpoint { offset, mark: mark.unwrap_or(0), newest_end });
     }
     let mut unreadable = 0_u64;
-    look_back(&ctx.settings, step.output, &old_marks, |lane, record| {
+    look_back(&consumer, &[(step.output, &old_marks)], |_, lane, record| {
         let payload = record.payload().unwrap_or_default();
         match avro::unframe(payload).and_then(|(_, body)| aggregate::decode(body)) {
             Ok(window) => level.was_emitted(lane, window.asset_id, window.parameter, window.window_end),
@@ -222,7 +221,7 @@ fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Op
         metadata: String::new(),
     };
     let start = Start::At(begins.iter().enumerate().map(position).collect());
-    let subscription = Subscription::open(&ctx.settings, step.group, &[step.input], &start).map_err(&stream)?;
+    let subscription = Subscription::over(consumer, &[step.input], &start).map_err(&stream)?;
     let pen = Pen {
         ctx,
         step,
