@@ -26,6 +26,7 @@ pub mod node;
 pub mod noise;
 pub mod plot;
 pub mod proc;
+pub mod produce;
 pub mod record;
 pub mod say;
 pub mod slices;

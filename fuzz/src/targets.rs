@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use commitlog::batch::{self, Batches, Header};
-use commitlog::{Error, Log, LogOptions, ManualClock, SimVfs, Uncompressed, Vfs, state_file, verify};
+use commitlog::{Error, Log, LogOptions, ManualClock, SimVfs, Uncompressed, Vfs, state_file, times, verify};
 use kafka::protocol::{self, records};
 
 use crate::seeds;
@@ -74,7 +74,7 @@ fn batches(bytes: &[u8]) -> Result<bool, String> {
         let sound = batch::verify(batch).is_ok();
         whole |= sound;
         for timestamp_ms in [i64::MIN, 0, 1_001, i64::MAX] {
-            let found = batch::find_timestamp(batch, timestamp_ms, header.base_offset);
+            let found = times::find_timestamp(batch, timestamp_ms, header.base_offset, &Uncompressed);
             if sound && found.is_some_and(|(offset, _)| offset < header.base_offset) {
                 return Err(format!("{found:?} lies before its batch at {}", header.base_offset));
             }

@@ -1,5 +1,5 @@
-//! Unpacks and packs the records of compressed batches: for the compaction of topics whose producers compress, and for
-//! nothing else. Produce and fetch pass batches through as they are.
+//! Unpacks and packs the records of compressed batches: to compact topics whose producers compress, and to find records by
+//! time, and for nothing else. Produce and fetch pass batches through as they are.
 //!
 //! Invariant: nothing is unpacked beyond the limit given, whatever a batch claims to hold.
 

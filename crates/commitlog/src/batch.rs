@@ -19,6 +19,8 @@ const MAGIC: i8 = 2;
 /// Attribute bits of a batch that belongs to a transaction, and of one that ends it.
 const TRANSACTIONAL: i16 = 0b1_0000;
 const CONTROL: i16 = 0b10_0000;
+/// Attribute bits of the compression.
+pub(crate) const COMPRESSION: i16 = 0b111;
 
 /// What is wrong with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -323,55 +325,6 @@ impl<'a> Iterator for Batches<'a> {
     }
 }
 
-/// Offset and timestamp of the first record of `batch` at or behind offset `from` whose time is at least `timestamp_ms`.
-///
-/// Exact where the records can be read; a compressed batch answers with its first offset, because this crate does not
-/// decompress. `None` when there is no such record.
-pub fn find_timestamp(batch: &[u8], timestamp_ms: i64, from: i64) -> Option<(i64, i64)> {
-    let header = Header::parse(batch).ok()?;
-    if header.max_timestamp < timestamp_ms || header.last_offset() < from {
-        return None;
-    }
-    let first = header.base_offset.max(from);
-    if header.log_append_time() {
-        return Some((first, header.max_timestamp));
-    }
-    let whole_batch = || {
-        let timestamp =
-            if header.base_timestamp >= timestamp_ms { header.base_timestamp } else { header.max_timestamp };
-        Some((first, timestamp))
-    };
-    if header.compressed() {
-        return whole_batch();
-    }
-    let mut records = Records { bytes: batch.get(HEADER_BYTES..header.size())? };
-    while let Some((timestamp_delta, offset_delta)) = records.next_deltas() {
-        let timestamp = header.base_timestamp.saturating_add(timestamp_delta);
-        let offset = header.base_offset.saturating_add(offset_delta);
-        if timestamp >= timestamp_ms && offset >= from {
-            return Some((offset, timestamp));
-        }
-    }
-    // The header promises a record that the records do not show, unless it is one of those below `from`.
-    if from > header.base_offset { None } else { whole_batch() }
-}
-
-struct Records<'a> {
-    bytes: &'a [u8],
-}
-
-impl Records<'_> {
-    fn next_deltas(&mut self) -> Option<(i64, i64)> {
-        let (length, rest) = varint(self.bytes)?;
-        let length = usize::try_from(length).ok()?;
-        let body = rest.get(..length)?;
-        self.bytes = &rest[length..];
-        let (timestamp_delta, after) = varint(body.get(1..)?)?;
-        let (offset_delta, _) = varint(after)?;
-        Some((timestamp_delta, offset_delta))
-    }
-}
-
 /// Zigzag varint, up to ten bytes.
 pub(crate) fn varint(bytes: &[u8]) -> Option<(i64, &[u8])> {
     let mut value: u64 = 0;
@@ -592,16 +545,5 @@ mod tests {
         let data = Builder::new(1).producer(7, 2, 0).transactional().record(1, b"x").build();
         assert!(Header::parse(&data).unwrap().transactional());
         assert_eq!(marker(&data), None);
-    }
-
-    #[test]
-    fn finds_the_first_record_at_or_after_a_time() {
-        let mut batch = Builder::new(100).record(100, b"a").record(90, b"b").record(120, b"c").build();
-        place(&mut batch, 10);
-        assert_eq!(find_timestamp(&batch, 50, 0), Some((10, 100)));
-        assert_eq!(find_timestamp(&batch, 101, 0), Some((12, 120)));
-        assert_eq!(find_timestamp(&batch, 121, 0), None);
-        assert_eq!(find_timestamp(&batch, 80, 11), Some((11, 90)));
-        assert_eq!(find_timestamp(&batch, 80, 13), None);
     }
 }

@@ -29,6 +29,7 @@ mod sim;
 mod slice;
 pub mod state_file;
 mod sync;
+pub mod times;
 mod transactions;
 mod verify;
 mod vfs;

@@ -300,7 +300,7 @@ impl Log {
     }
 
     /// Installs the function that is called after [`Log::durable_offset`] has advanced: cheaply, on the syncing thread,
-    /// without any lock of the log held. A second call replaces the first function.
+    /// with appends and reads going on. It must not sync, trim or close the log. A second call replaces the first function.
     pub fn on_durable(&self, f: Box<dyn Fn() + Send + Sync>) {
         *self.on_durable.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::from(f));
     }

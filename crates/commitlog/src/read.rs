@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::batch::{self, BatchError, Batches, HEADER_BYTES, Header};
+use crate::compact::Codec;
 use crate::error::Error;
 use crate::index::{self, Entry};
 use crate::log::{Log, State, lock};
@@ -20,6 +21,7 @@ use crate::recovery::{Damage, Kept, producers_behind, read_index};
 use crate::salvage;
 use crate::segment::{self, Meta, Segment, Window};
 use crate::slice::Checked;
+use crate::times;
 use crate::transactions::Aborted;
 use crate::vfs::{OpenMode, VfsFile};
 
@@ -166,9 +168,9 @@ impl Log {
         }
     }
 
-    /// Offset and timestamp of the first durable record whose timestamp is at least `timestamp_ms`. Exact to the record
-    /// where the batch is not compressed, to the batch otherwise.
-    pub fn offset_for_timestamp(&self, timestamp_ms: i64) -> Result<Option<(i64, i64)>, Error> {
+    /// Offset and timestamp of the first durable record whose timestamp is at least `timestamp_ms`. Exact to the record;
+    /// to the batch where `codec` cannot unpack it.
+    pub fn offset_for_timestamp(&self, timestamp_ms: i64, codec: &dyn Codec) -> Result<Option<(i64, i64)>, Error> {
         let durable = self.durable_offset();
         let mut from = self.start_offset();
         loop {
@@ -182,7 +184,7 @@ impl Log {
                 for (header, bytes) in Batches::new(&bytes).flatten() {
                     offset = header.next_offset();
                     if header.max_timestamp >= timestamp_ms
-                        && let Some(found) = batch::find_timestamp(bytes, timestamp_ms, from)
+                        && let Some(found) = times::find_timestamp(bytes, timestamp_ms, from, codec)
                     {
                         return Ok(Some(found));
                     }
@@ -195,8 +197,9 @@ impl Log {
         }
     }
 
-    /// Offset and timestamp of the record with the largest timestamp; `None` in a log without timestamps.
-    pub fn max_timestamp(&self) -> Option<(i64, i64)> {
+    /// Offset and timestamp of the record with the largest timestamp; `None` in a log without timestamps. Exact like
+    /// [`Self::offset_for_timestamp`].
+    pub fn max_timestamp(&self, codec: &dyn Codec) -> Option<(i64, i64)> {
         let max = {
             let state = self.state();
             let closed = state.closed.iter().filter_map(|segment| segment.footer.max);
@@ -206,7 +209,7 @@ impl Log {
         };
         let batch = self.read(max.batch_offset, 1, true, i64::MAX).unwrap_or_default();
         let exact =
-            batch::find_timestamp(&batch, max.timestamp, 0).filter(|(_, timestamp)| *timestamp == max.timestamp);
+            times::find_timestamp(&batch, max.timestamp, 0, codec).filter(|(_, timestamp)| *timestamp == max.timestamp);
         Some(exact.unwrap_or((max.batch_offset, max.timestamp)))
     }
 

@@ -88,7 +88,7 @@ impl Log {
             }
             self.roll(&mut state, now_ms)?;
         }
-        self.sync_under_maintenance().map(|_| ())
+        self.sync_under_maintenance()
     }
 
     /// Makes `new_start` the start of the log and unlinks what lies wholly below; counts segments and bytes.

@@ -60,16 +60,8 @@ impl Log {
     /// Appends and reads go on meanwhile. After a failed fsync the log has stopped for good (STR-03); an error of which
     /// [`Error::no_space`] is true leaves it as it was and may pass.
     pub fn sync(&self) -> Result<i64, Error> {
-        let advanced = {
-            let _one_at_a_time = lock(&self.maintenance);
-            self.sync_under_maintenance()?
-        };
-        if advanced {
-            let callback = self.on_durable.read().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(callback) = callback {
-                callback();
-            }
-        }
+        let _one_at_a_time = lock(&self.maintenance);
+        self.sync_under_maintenance()?;
         Ok(self.durable_offset())
     }
 
@@ -101,12 +93,12 @@ impl Log {
                 self.durable.store(self.state().next, Ordering::Release);
                 Ok(())
             }
-            synced => synced.map(|_| ()),
+            synced => synced,
         }
     }
 
-    /// See [`Log::sync`]; says whether the durable offset has advanced.
-    pub(crate) fn sync_under_maintenance(&self) -> Result<bool, Error> {
+    /// See [`Log::sync`]. Tells whoever waits when the durable offset has advanced.
+    pub(crate) fn sync_under_maintenance(&self) -> Result<(), Error> {
         let (unsettled, active, names, end) = {
             let mut state = self.state();
             if state.condition == Condition::Stopped {
@@ -124,7 +116,14 @@ impl Log {
                 state.unsettled.drain(..unsettled.len());
                 state.names.sync(names);
                 let before = self.durable.swap(end, Ordering::AcqRel);
-                Ok(before < end)
+                drop(state);
+                if before < end {
+                    let callback = self.on_durable.read().unwrap_or_else(PoisonError::into_inner).clone();
+                    if let Some(callback) = callback {
+                        callback();
+                    }
+                }
+                Ok(())
             }
             Err(SyncFailure::Sync(error)) => {
                 state.condition = Condition::Stopped;

@@ -105,7 +105,7 @@ impl Offsets {
         if have.map_or(0, BTreeMap::len) + new > GROUP_OFFSETS_MAX {
             return Err(ResponseError::InvalidCommitOffsetSize);
         }
-        self.append(&mut inner, &entries)?;
+        self.append(&mut inner, &entries, None)?;
         let stored = inner.groups.entry(group.to_owned()).or_default();
         for (topic, partition, committed) in offsets {
             stored.insert((topic, partition), committed);
@@ -129,7 +129,7 @@ impl Offsets {
         }
         let keys: Vec<Vec<u8>> = gone.iter().map(|(topic, partition)| encode_key(group, topic, *partition)).collect();
         let entries: Vec<Record<'_>> = keys.iter().map(|key| Record { key, value: None }).collect();
-        self.append(&mut inner, &entries)?;
+        self.append(&mut inner, &entries, None)?;
         if let Some(stored) = inner.groups.get_mut(group) {
             stored.retain(|key, _| !gone.contains(key));
             if stored.is_empty() {
@@ -147,7 +147,7 @@ impl Offsets {
         let entries: Vec<Entry> = entries.into_iter().filter(news).collect();
         let records: Vec<Record<'_>> =
             entries.iter().map(|(key, value)| Record { key, value: value.as_deref() }).collect();
-        self.append(&mut inner, &records)?;
+        self.append(&mut inner, &records, None)?;
         for (key, value) in entries {
             match value {
                 Some(value) => drop(inner.kept.insert(key, value)),
@@ -194,9 +194,20 @@ impl Offsets {
         }
     }
 
-    fn append(&self, inner: &mut Inner, entries: &[Record<'_>]) -> Result<(), ResponseError> {
+    /// Appends entries, of a producer's transaction or of none.
+    pub(super) fn append(
+        &self,
+        inner: &mut Inner,
+        entries: &[Record<'_>],
+        transaction: Option<(i64, i16)>,
+    ) -> Result<(), ResponseError> {
         for chunk in chunks(entries) {
-            let mut batch = records::encode(chunk, self.clock.now_ms()).map_err(|error| {
+            let now_ms = self.clock.now_ms();
+            let encoded = match transaction {
+                None => records::encode(chunk, now_ms),
+                Some((producer_id, epoch)) => records::encode_in_transaction(chunk, now_ms, producer_id, epoch),
+            };
+            let mut batch = encoded.map_err(|error| {
                 tracing::error!(%error, "cannot encode group offsets");
                 ResponseError::UnknownServerError
             })?;
@@ -261,7 +272,7 @@ impl Offsets {
                 .map(|(key, value)| Record { key, value: Some(value) })
                 .collect();
             inner.since_rewrite = 0;
-            let written = self.append(&mut inner, &entries).and_then(|()| self.rewrite_pending(&mut inner));
+            let written = self.append(&mut inner, &entries, None).and_then(|()| self.rewrite_pending(&mut inner));
             inner.rewritten = inner.since_rewrite;
             inner.since_rewrite = 0;
             if written.is_err() {

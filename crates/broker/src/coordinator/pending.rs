@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use commitlog::batch::{Marker, end_of_transaction};
-use kafka::protocol::records::{self, Record};
+use kafka::protocol::records::Record;
 use kafka_protocol::error::ResponseError;
 
 use super::offset_records::{decode_key, decode_value, encode_key, encode_value};
-use super::offsets::{Committed, Inner, Offsets, chunks};
+use super::offsets::{Committed, Inner, Offsets};
 use crate::commit::Ticket;
-use crate::core::log_error_code;
 use crate::limits::GROUP_OFFSETS_MAX;
 
 /// Group, topic, partition.
@@ -72,22 +71,7 @@ impl Offsets {
             })
             .collect();
         let entries: Vec<Record<'_>> = encoded.iter().map(|(key, value)| Record { key, value: Some(value) }).collect();
-        for chunk in chunks(&entries) {
-            let batch = records::encode_in_transaction(chunk, self.clock.now_ms(), producer_id, epoch);
-            let mut batch = batch.map_err(|error| {
-                tracing::error!(%error, "cannot encode group offsets");
-                ResponseError::UnknownServerError
-            })?;
-            let appended = self.log.append(&mut batch).map_err(|error| {
-                tracing::error!(error = %daemon::report(&error), "cannot write group offsets of a transaction");
-                match log_error_code(&error) {
-                    ResponseError::NotEnoughReplicas => ResponseError::CoordinatorNotAvailable,
-                    code => code,
-                }
-            })?;
-            inner.since_rewrite += u64::try_from(appended.bytes).unwrap_or(u64::MAX);
-        }
-        Ok(())
+        self.append(inner, &entries, Some((producer_id, epoch)))
     }
 
     /// Part of a rewrite: what is pending now.

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
 };
 
 use super::fetch::check_epoch;
+use crate::codec::Codecs;
 use crate::core::{Core, LEADER_EPOCH, log_error_code};
 use crate::dispatch::Call;
 use crate::partition::Partition;
@@ -70,9 +71,9 @@ fn find(
         LATEST => Ok((end, -1)),
         EARLIEST | EARLIEST_LOCAL => Ok((partition.log.start_offset(), -1)),
         LATEST_TIERED => Ok((-1, -1)),
-        MAX_TIMESTAMP => Ok(visible(partition.log.max_timestamp())),
+        MAX_TIMESTAMP => Ok(visible(partition.log.max_timestamp(&Codecs))),
         timestamp => {
-            let found = partition.log.offset_for_timestamp(timestamp);
+            let found = partition.log.offset_for_timestamp(timestamp, &Codecs);
             found.map(visible).map_err(|error| {
                 tracing::error!(partition = partition.index, error = %daemon::report(&error), "cannot search a log");
                 log_error_code(&error)

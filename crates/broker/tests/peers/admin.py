@@ -89,8 +89,8 @@ for number in range(10):
 assert producer.flush(PATIENCE) == 0
 
 
-def found(spec):
-    place = TopicPartition("t", 0)
+def found(spec, topic="t"):
+    place = TopicPartition(topic, 0)
     return done(admin.list_offsets({place: spec}))[place].offset
 
 
@@ -98,6 +98,16 @@ assert found(OffsetSpec.earliest()) == 0
 assert found(OffsetSpec.latest()) == 10
 assert found(OffsetSpec.max_timestamp()) == 4
 assert found(OffsetSpec.for_timestamp(1_003)) == 3
+# in a compressed batch, too, the record is found and not its batch
+for method in ("gzip", "snappy", "lz4", "zstd"):
+    done(admin.create_topics([NewTopic(method, 1, 1)]))
+    packing = Producer(CONFIG | {"linger.ms": 200, "batch.num.messages": 10, "compression.type": method})
+    for number in range(10):
+        packing.produce(method, b"x" * 100, partition=0, timestamp=1_000 + (500 if number == 4 else number))
+    assert packing.flush(PATIENCE) == 0
+    assert found(OffsetSpec.for_timestamp(1_003), method) == 3
+    assert found(OffsetSpec.max_timestamp(), method) == 4
+
 done(admin.delete_records([TopicPartition("t", 0, 6)]))
 assert found(OffsetSpec.earliest()) == 6
 assert refused(admin.delete_records([TopicPartition("t", 0, 99)])) == ["OFFSET_OUT_OF_RANGE"]

@@ -7,13 +7,11 @@ use std::collections::HashMap;
 use std::io;
 
 use super::{Codec, UNPACKED_BYTES_MAX};
-use crate::batch::{self, HEADER_BYTES, Header};
+use crate::batch::{self, COMPRESSION, HEADER_BYTES, Header};
 use crate::compact::rewrite::Output;
 
 /// What the table spends on a key beside its bytes.
 const KEY_OVERHEAD_BYTES: usize = 64;
-/// Attribute bits of the compression.
-const COMPRESSION: i16 = 0b111;
 
 /// One record of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use commitlog::batch::{BatchError, Builder};
-use commitlog::{Clock, Error, Log, LogOptions, ManualClock, RealVfs, SimVfs};
+use commitlog::{Clock, Error, Log, LogOptions, ManualClock, RealVfs, SimVfs, Uncompressed};
 
 use crate::support::{batch, body, open, open_at, read_all, small};
 
@@ -126,16 +126,16 @@ fn finds_offsets_by_time() {
         let batch = Builder::new(timestamp).record(timestamp, &[0; 50]).record(timestamp + 50, &[1; 50]);
         log.append(&mut batch.build()).unwrap();
     }
-    assert_eq!(log.offset_for_timestamp(0).unwrap(), None, "only what is durable is found");
+    assert_eq!(log.offset_for_timestamp(0, &Uncompressed).unwrap(), None, "only what is durable is found");
     log.sync().unwrap();
     for time in 0..9_950 {
         let step = (time + 49) / 50;
-        assert_eq!(log.offset_for_timestamp(time).unwrap(), Some((step, step * 50)), "time {time}");
+        assert_eq!(log.offset_for_timestamp(time, &Uncompressed).unwrap(), Some((step, step * 50)), "time {time}");
     }
-    assert_eq!(log.offset_for_timestamp(9_951).unwrap(), None);
-    assert_eq!(log.max_timestamp(), Some((199, 9_950)));
+    assert_eq!(log.offset_for_timestamp(9_951, &Uncompressed).unwrap(), None);
+    assert_eq!(log.max_timestamp(&Uncompressed), Some((199, 9_950)));
     log.delete_records_before(101).unwrap();
-    assert_eq!(log.offset_for_timestamp(3).unwrap(), Some((101, 5_050)));
+    assert_eq!(log.offset_for_timestamp(3, &Uncompressed).unwrap(), Some((101, 5_050)));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn empty_log_and_closed_log() {
     let (log, recovery) = open(&vfs, small());
     assert_eq!((recovery.start_offset, recovery.end_offset, recovery.segments), (0, 0, 0));
     assert!(log.read(0, 100, true, i64::MAX).unwrap().is_empty());
-    assert_eq!((log.max_timestamp(), log.offset_for_timestamp(1).unwrap()), (None, None));
+    assert_eq!((log.max_timestamp(&Uncompressed), log.offset_for_timestamp(1, &Uncompressed).unwrap()), (None, None));
     log.append(&mut batch(1, 1)).unwrap();
     log.close().unwrap();
     assert!(matches!(log.append(&mut batch(2, 1)), Err(Error::Closed { .. })));

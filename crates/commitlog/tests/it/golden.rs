@@ -96,7 +96,7 @@ fn every_version_is_read() {
         let producers = log.producers();
         assert_eq!((producers.len(), producers[0].producer_id, producers[0].epoch), (1, 77, 1));
         assert_eq!(producers[0].batches.last().unwrap().last_sequence, 71);
-        assert_eq!(log.offset_for_timestamp(1_700_000_000_500).unwrap(), Some((72, 1_700_000_000_500)));
+        assert_eq!(log.offset_for_timestamp(1_700_000_000_500, &Uncompressed).unwrap(), Some((72, 1_700_000_000_500)));
         assert_eq!(log.append(&mut Builder::new(1).record(1, b"more").build()).unwrap().base_offset, 73);
         log.sync().unwrap();
     }

@@ -1,10 +1,13 @@
 //! Trimming by size, by age and on request (STR-05, OFF-03).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use commitlog::{Crash, Error, Fault, LogOptions, SEGMENTS_BY_TIME_MAX, SimVfs};
 
 use crate::support::{batch, dir, open, open_at, read_all, small};
 
-fn filled(vfs: &SimVfs, options: LogOptions, batches: u64) -> std::sync::Arc<commitlog::Log> {
+fn filled(vfs: &SimVfs, options: LogOptions, batches: u64) -> Arc<commitlog::Log> {
     let (log, _) = open(vfs, options);
     for tag in 0..batches {
         log.append(&mut batch(tag, 1)).unwrap();
@@ -52,6 +55,22 @@ fn by_time_is_capped() {
     let read = read_all(&log, log.start_offset(), 100).unwrap();
     assert!(read[0].0.max_timestamp <= 500 && read.last().unwrap().0.max_timestamp == 990);
     assert!(read.iter().filter(|(header, _)| header.max_timestamp < 500).count() < 8, "only a part of one segment");
+}
+
+// STR-08: whoever waits for records is told by every sync, also by the one that retention makes on its way.
+#[test]
+fn a_sync_by_retention_wakes_those_who_wait() {
+    let vfs = SimVfs::new();
+    let (log, _) = open(&vfs, LogOptions { retention_ms: Some(10), ..small() });
+    log.append(&mut batch(1, 1)).unwrap();
+    let told = Arc::new(AtomicI64::new(-1));
+    let (note, observed) = (Arc::clone(&told), Arc::downgrade(&log));
+    log.on_durable(Box::new(move || {
+        note.store(observed.upgrade().unwrap().durable_offset(), Ordering::Relaxed);
+    }));
+    log.apply_retention(1_000_000).unwrap();
+    assert_eq!(told.load(Ordering::Relaxed), log.durable_offset());
+    assert_eq!(log.durable_offset(), 1);
 }
 
 // A silent topic loses its last segment, too, and keeps its offsets.
@@ -141,7 +160,7 @@ fn damaged_start_offset() {
     let (log, _) = open(&after.crash(Crash::KeepAll), small());
     assert_eq!(read_all(&log, log.start_offset(), 50).unwrap().last().unwrap().0.next_offset(), 50);
     after.damage(&dir().join("start-offset.prev"), b"");
-    let (log, recovery) = open_at(std::sync::Arc::new(after), &dir(), small()).unwrap();
+    let (log, recovery) = open_at(Arc::new(after), &dir(), small()).unwrap();
     assert!(log.start_offset() > 20 && log.start_offset() <= 33 && recovery.missing.is_empty(), "{recovery:?}");
     assert_eq!(log.end_offset(), 50);
 }
