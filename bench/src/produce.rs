@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
-use commitlog::batch::Builder;
-use commitlog::{Clock, SystemClock};
+use kafka::protocol::records::{self, Record};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use model::{Clock, SystemClock};
 
 /// Names topics by name, is not flexible, is served by every broker of the last years.
 const VERSION: i16 = 7;
@@ -44,11 +44,9 @@ impl Writer {
         let stream = TcpStream::connect(broker)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let now_ms = SystemClock.now_ms();
-        let batch = records.iter().fold(Builder::new(now_ms), |batch, (key, value)| {
-            batch.keyed(now_ms, Some(key.as_ref()), Some(value.as_ref()))
-        });
-        let batch = Bytes::from(batch.build());
+        let list: Vec<Record<'_>> =
+            records.iter().map(|(key, value)| Record { key: key.as_ref(), value: Some(value.as_ref()) }).collect();
+        let batch = Bytes::from(records::encode(&list, SystemClock.now().as_millis())?);
         let data = |index| PartitionProduceData::default().with_index(index).with_records(Some(batch.clone()));
         let topic = TopicProduceData::default()
             .with_name(TopicName(StrBytes::from_string(topic.to_owned())))

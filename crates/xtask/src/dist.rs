@@ -45,7 +45,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// One archive: owners, order and times do not depend on this machine.
 fn pack(dist: &Path, name: &str, archive: &str) -> anyhow::Result<()> {
-    let time = output(Command::new("git").args(["log", "-1", "--format=%ct"]).current_dir(env!("CARGO_MANIFEST_DIR")));
+    let time = output(Command::new("git").args(["log", "-1", "--format=%ct"]));
     let time = time.map_or_else(|_| "@0".to_owned(), |seconds| format!("@{}", seconds.trim()));
     call(
         Command::new("tar")

@@ -52,11 +52,10 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// The one this program was built from.
+    /// The one this program was started in. Its build may be older than the folder: clones share their build outputs.
     pub(crate) fn find() -> anyhow::Result<Self> {
         let output = Command::new(cargo())
-            .args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
             .output()
             .context("cargo cannot be started")?;
         if !output.status.success() {

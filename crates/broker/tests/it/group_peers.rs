@@ -31,7 +31,7 @@ async fn judged_by(kind: &'static str, modules: &str) {
     let mut broker = TestBroker::start_with(|settings| settings.consumer_heartbeat_ms = 200).await;
     let topic = format!("peers-{kind}");
     broker.create_topic(&topic, 4, &[]).await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/groups.py");
+    let script = "tests/peers/groups.py";
     let mut members = Command::new(interpreter())
         .args([script, &broker.address(), &topic, kind])
         .stdin(Stdio::piped())

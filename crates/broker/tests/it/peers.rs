@@ -38,7 +38,7 @@ async fn confluent_kafka_administers() {
     }
     let broker = TestBroker::start().await;
     let mut command = Command::new(python);
-    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/admin.py"), &broker.address()]);
+    command.args(["tests/peers/admin.py", &broker.address()]);
     run(command).await;
 }
 
@@ -53,7 +53,7 @@ async fn kafka_python_reads_through_a_session() {
     let (broker, context) = TestBroker::start_with_context(|_| ()).await;
     broker.create_topic("t", 3, &[]).await;
     let mut command = Command::new(python);
-    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/sessions.py"), &broker.address()]);
+    command.args(["tests/peers/sessions.py", &broker.address()]);
     run(command).await;
     let figures = context.metrics.encode().unwrap();
     let counted = |name: &str| figures.lines().any(|line| line.starts_with(name));

@@ -35,7 +35,7 @@ async fn run(name: &str, arguments: impl FnOnce(&TestBroker, String) -> Vec<Stri
         Err(why) => return say(&format!("not run: {name} ({why})")),
     };
     let broker = TestBroker::start().await;
-    let script = format!("{}/tests/peers/{name}", env!("CARGO_MANIFEST_DIR"));
+    let script = format!("tests/peers/{name}");
     let arguments = arguments(&broker, format!("http://{}", broker.handle().registry()));
     let output = tokio::task::spawn_blocking(move || Command::new(python).arg(script).args(arguments).output());
     let output = output.await.unwrap().unwrap();

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use commitlog::batch::Builder;
@@ -22,7 +22,7 @@ fn options() -> LogOptions {
 }
 
 fn folder(version: u32) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
+    PathBuf::from(format!("tests/golden/v{version}"))
 }
 
 /// The files of a folder by name.

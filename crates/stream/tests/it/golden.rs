@@ -10,7 +10,7 @@ use crate::codec::through_library;
 use crate::samples;
 
 fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../contracts/golden").join(name)
+    PathBuf::from("../../contracts/golden").join(name)
 }
 
 /// The file must hold exactly these bytes; it is written when it does not exist yet (a new schema version).

@@ -25,8 +25,7 @@ fn a_broker_alone_is_ready_healthy_and_measured() {
     let metrics = get(&admin, "/metrics").unwrap().1;
     assert!(metrics.contains("sf_broker_requests_total{component=\"broker\",api=\"create_topics\"} 1"), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
-    let page =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/metrics.md")).unwrap();
+    let page = std::fs::read_to_string("../../docs/reference/metrics.md").unwrap();
     for help in metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
         let (name, meaning) = help.split_once(' ').unwrap();
         let row = format!("| `{name}` | {} |", meaning.trim_end_matches('.'));

@@ -91,5 +91,5 @@ fn confluent_kafka_reads_all_kinds_of_records() {
 }
 
 fn contracts() -> String {
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../contracts/avro").to_owned()
+    "../../contracts/avro".to_owned()
 }

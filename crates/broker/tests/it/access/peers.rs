@@ -41,7 +41,7 @@ async fn confluent_kafka_logs_in_and_obeys() {
     })
     .await;
     let address = broker.handle().listener("tls").unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/access.py");
+    let script = "tests/peers/access.py";
     let folder = files.path().to_owned();
     let run = move || {
         Command::new(interpreter())

@@ -13,7 +13,7 @@ fn interpreter() -> String {
 }
 
 fn script(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
+    PathBuf::from("tests/peers").join(name)
 }
 
 /// Fails with the reason when tests against foreign programs are off or python lacks a module.
