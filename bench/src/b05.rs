@@ -44,6 +44,8 @@ const CLIENT: [(&str, &str); 9] = [
 ];
 /// Keys and values are drawn before anything is measured, for the same reason.
 const DRAWN: usize = 1 << 14;
+/// A broker that is not held back by its client writes up to a gigabyte a second: no slice may fill the disk.
+const READY_SLICE: Duration = Duration::from_millis(500);
 /// Records of a ready-made batch: some 60 KB.
 const BATCH_RECORDS: usize = 600;
 
@@ -109,6 +111,7 @@ pub fn run(options: &Options, mode: Acknowledge) -> anyhow::Result<Vec<Row>> {
         .set("value_bytes", VALUE_BYTES)
         .set("partitions", PARTITIONS)
         .set("batch_records", BATCH_RECORDS)
+        .set("slice_ms", u64::try_from(READY_SLICE.as_millis())?)
         .set("client", "one connection, 5 requests under way, a batch for each partition in each")
         .set("peer_program", PEER)
         .set("peer_topic", mode.peer_topic())
@@ -182,7 +185,7 @@ impl Broker {
     fn ready_slice(&mut self) -> anyhow::Result<f64> {
         let before = self.records()?;
         let begin = clock::now();
-        let sent = self.writer.send_while(|| begin.elapsed() < SLICE)?;
+        let sent = self.writer.send_while(|| begin.elapsed() < READY_SLICE)?;
         let seconds = begin.elapsed().as_secs_f64();
         let delivered = self.records()? - before;
         if sent != delivered {

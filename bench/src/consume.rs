@@ -5,11 +5,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bytes::{Bytes, BytesMut};
+use anyhow::bail;
+use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, RequestHeader, ResponseHeader, TopicName};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, ResponseHeader, TopicName};
+use kafka_protocol::protocol::{Decodable, StrBytes};
+
+use crate::frame::frame;
 
 /// Names topics by name, is not flexible, is served by every broker of the last years.
 const VERSION: i16 = 11;
@@ -75,11 +77,6 @@ impl Reader {
 
     fn request(&mut self) -> anyhow::Result<Bytes> {
         self.correlation_id += 1;
-        let header = RequestHeader::default()
-            .with_request_api_key(ApiKey::Fetch as i16)
-            .with_request_api_version(VERSION)
-            .with_correlation_id(self.correlation_id)
-            .with_client_id(Some(StrBytes::from_static_str("bench")));
         // as clients do, another partition comes first each time, so that none starves
         self.first = (self.first + 1) % self.positions.len();
         let order = (self.first..self.positions.len()).chain(0..self.first);
@@ -96,12 +93,7 @@ impl Reader {
             .with_min_bytes(1)
             .with_max_bytes(FETCH_BYTES)
             .with_topics(vec![topic]);
-        let mut frame = BytesMut::new();
-        frame.extend_from_slice(&[0; 4]);
-        header.encode(&mut frame, 1)?;
-        body.encode(&mut frame, VERSION)?;
-        let length = i32::try_from(frame.len() - 4).context("a small request")?;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
+        let frame = frame(ApiKey::Fetch, VERSION, self.correlation_id, &body)?;
         Ok(frame.freeze())
     }
 }

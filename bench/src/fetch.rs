@@ -6,11 +6,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bytes::{Buf, Bytes, BytesMut};
+use anyhow::bail;
+use bytes::{Buf, Bytes};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, RequestHeader, ResponseHeader, TopicName};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, ResponseHeader, TopicName};
+use kafka_protocol::protocol::{Decodable, StrBytes};
+
+use crate::frame::frame;
 
 /// Names topics by name, is not flexible, is served by every broker of the last years.
 const VERSION: i16 = 11;
@@ -43,11 +45,6 @@ fn ask(broker: SocketAddr, topic: &str, partitions: i32, wait: Duration) -> anyh
 }
 
 fn request(topic: &str, partitions: i32, wait: Duration) -> anyhow::Result<Bytes> {
-    let header = RequestHeader::default()
-        .with_request_api_key(ApiKey::Fetch as i16)
-        .with_request_api_version(VERSION)
-        .with_correlation_id(1)
-        .with_client_id(Some(StrBytes::from_static_str("bench")));
     let partition = |index| FetchPartition::default().with_partition(index).with_partition_max_bytes(1024 * 1024);
     let topic = FetchTopic::default()
         .with_topic(TopicName(StrBytes::from_string(topic.to_owned())))
@@ -58,11 +55,6 @@ fn request(topic: &str, partitions: i32, wait: Duration) -> anyhow::Result<Bytes
         .with_min_bytes(1)
         .with_max_bytes(8 * 1024 * 1024)
         .with_topics(vec![topic]);
-    let mut frame = BytesMut::new();
-    frame.extend_from_slice(&[0; 4]);
-    header.encode(&mut frame, 1)?;
-    body.encode(&mut frame, VERSION)?;
-    let length = i32::try_from(frame.len() - 4).context("a small request")?;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
+    let frame = frame(ApiKey::Fetch, VERSION, 1, &body)?;
     Ok(frame.freeze())
 }

@@ -18,6 +18,7 @@ pub mod consume;
 pub mod curves;
 pub mod database;
 pub mod fetch;
+pub mod frame;
 pub mod gateway;
 pub mod http;
 pub mod load;

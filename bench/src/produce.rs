@@ -5,13 +5,15 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bytes::{Bytes, BytesMut};
+use anyhow::bail;
+use bytes::Bytes;
 use kafka::protocol::records::{self, Record};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, ResponseHeader, TopicName};
+use kafka_protocol::protocol::{Decodable, StrBytes};
 use model::{Clock, SystemClock};
+
+use crate::frame::frame;
 
 /// Names topics by name, is not flexible, is served by every broker of the last years.
 const VERSION: i16 = 7;
@@ -53,16 +55,7 @@ impl Writer {
             .with_partition_data((0..partitions).map(data).collect());
         let body =
             ProduceRequest::default().with_acks(ALL_IN_SYNC).with_timeout_ms(TIMEOUT_MS).with_topic_data(vec![topic]);
-        let header = RequestHeader::default()
-            .with_request_api_key(ApiKey::Produce as i16)
-            .with_request_api_version(VERSION)
-            .with_client_id(Some(StrBytes::from_static_str("bench")));
-        let mut frame = BytesMut::new();
-        frame.extend_from_slice(&[0; 4]);
-        header.encode(&mut frame, 1)?;
-        body.encode(&mut frame, VERSION)?;
-        let length = i32::try_from(frame.len() - 4).context("a request of some megabytes")?;
-        frame[..4].copy_from_slice(&length.to_be_bytes());
+        let frame = frame(ApiKey::Produce, VERSION, 0, &body)?;
         let records = u64::try_from(records.len())? * u64::try_from(partitions)?;
         Ok(Self { stream, frame: frame.to_vec(), answer: Vec::new(), next: (0, 0), records })
     }
