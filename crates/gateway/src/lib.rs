@@ -9,6 +9,7 @@ pub mod console;
 pub mod desired;
 pub mod epochs;
 mod error;
+pub mod leftovers;
 pub mod modules;
 pub mod rollup;
 pub mod secrets;
@@ -70,6 +71,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         std::fs::create_dir_all(&folder).map_err(folder_error("a folder cannot be created", &folder))?;
     }
     let _lock = lock(&folders.data).await?;
+    leftovers::wait(&folders.run(), leftovers::END_MAX).await;
     let cache = folders.config().join("gateway.last-good");
     let (loaded, rejected) = desired::load(&options.document, &cache, &options.catalog)?;
     if rejected.is_none()
