@@ -10,7 +10,7 @@ use std::pin::Pin;
 
 use kafka::client::Settings;
 use model::Reading;
-use stream::{Publisher, Schemas, Topic};
+use stream::{Connection, Publisher, Schemas, Topic};
 
 /// Resolves when the readings of one call are durable.
 pub type Ack = Pin<Box<dyn Future<Output = Result<(), OutletError>> + Send>>;
@@ -23,6 +23,12 @@ pub enum OutletError {
     NotReady {
         /// What the registry said.
         source: stream::schemas::Error,
+    },
+    /// What the stream asks for is not to be had.
+    #[error("cannot get into the stream")]
+    Access {
+        /// What is missing.
+        source: stream::access::Error,
     },
     /// The client cannot be set up.
     #[error("cannot open a publisher")]
@@ -80,15 +86,17 @@ pub struct StreamOutlet {
 impl StreamOutlet {
     /// Connects in the background and for ever; `ready` asks the registry for the schema.
     pub fn open(
+        connection: &Connection,
         bootstrap: &str,
         client_id: &str,
         registry_url: &str,
         cache_dir: Option<PathBuf>,
         topic: Topic,
     ) -> Result<Self, OutletError> {
-        let settings = Settings::new(bootstrap, client_id);
+        let settings = connection.settings(bootstrap, client_id);
         let publisher = Publisher::open(&settings).map_err(|source| OutletError::Open { source })?;
-        Ok(Self { settings, publisher, schemas: Schemas::new(registry_url, cache_dir), topic, schema_id: None })
+        let schemas = connection.schemas(registry_url, cache_dir).map_err(|source| OutletError::Access { source })?;
+        Ok(Self { settings, publisher, schemas, topic, schema_id: None })
     }
 }
 

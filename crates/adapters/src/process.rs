@@ -17,7 +17,7 @@ use crate::host::{Host, Surroundings};
 use crate::metrics::AdapterMetrics;
 use crate::modbus::ModbusAdapter;
 use crate::outbox::Outbox;
-use crate::outlet::{Outlet, StreamOutlet};
+use crate::outlet::{Outlet, OutletError, StreamOutlet};
 use crate::pump::{Identity, Pump};
 use crate::simulated::Simulated;
 
@@ -85,7 +85,11 @@ fn open(
     Ok(move |ctx: &daemon::Context| {
         let registry = common.registry(&bootstrap, ctx.schema_registry.as_deref());
         let cache = ctx.schema_cache.clone();
-        StreamOutlet::open(&bootstrap, &common.adapter_id, &registry, cache, common.topic)
+        let secret = |name: &str| ctx.launch.secret(name).map(|secret| secret.reveal().to_owned());
+        let connection = stream::Connection::from_launch(ctx.stream_access.as_deref(), secret);
+        connection
+            .map_err(|source| OutletError::Access { source })
+            .and_then(|way| StreamOutlet::open(&way, &bootstrap, &common.adapter_id, &registry, cache, common.topic))
             .map_err(|source| Error::Outlet { source })
     })
 }

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::{Aggregation, Catalog, Kind, Object, Problem, Validation};
+use crate::{Aggregation, Catalog, External, Kind, Object, Problem, Validation};
 
 /// The newest document version this build reads.
 pub const VERSION: i64 = 1;
@@ -28,7 +28,7 @@ pub enum StreamMode {
     /// Our own broker, a child of this gateway.
     Embedded { listen: SocketAddr, registry_listen: SocketAddr },
     /// Somebody else's Kafka-compatible cluster.
-    External { bootstrap: String, registry_url: String },
+    External(Box<External>),
 }
 
 /// One adapter or sink as written.
@@ -150,11 +150,7 @@ fn read_stream(document: &mut Object<'_>) -> StreamMode {
     let value = document.value("stream").unwrap_or(&empty);
     let mut object = Object::new(value, "/stream");
     let mode = match object.word("mode", &["embedded", "external"]) {
-        Some("external") => {
-            let bootstrap = object.required_text("bootstrap").unwrap_or_default().to_owned();
-            let registry_url = object.required_text("registry_url").unwrap_or_default().to_owned();
-            StreamMode::External { bootstrap, registry_url }
-        }
+        Some("external") => StreamMode::External(Box::new(External::read(&mut object))),
         _ => StreamMode::Embedded {
             listen: read_address(&mut object, "listen", "127.0.0.1:9092"),
             registry_listen: read_address(&mut object, "registry_listen", "127.0.0.1:8081"),

@@ -5,6 +5,7 @@
 
 pub mod catalog;
 pub mod document;
+pub mod external;
 pub mod problem;
 pub mod read;
 pub mod rules;
@@ -12,6 +13,7 @@ pub mod secret;
 
 pub use catalog::{Catalog, Kind, Spec};
 pub use document::{Component, Document, StreamMode, parse};
+pub use external::External;
 pub use problem::Problem;
 pub use read::Object;
 pub use rules::{Aggregation, Limits, Rule, Validation};

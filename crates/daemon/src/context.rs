@@ -27,6 +27,8 @@ pub struct Context {
     pub run_dir: Option<PathBuf>,
     /// Where schemas are registered, for example `http://127.0.0.1:8081`.
     pub schema_registry: Option<String>,
+    /// What an external stream asks for besides its address, as the runtime wrote it; none for the embedded one.
+    pub stream_access: Option<String>,
     /// Folder of the schema cache.
     pub schema_cache: Option<PathBuf>,
     /// What the supervisor handed over: start counter and secrets.
@@ -47,6 +49,7 @@ impl Context {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             run_dir: None,
             schema_registry: None,
+            stream_access: None,
             schema_cache: None,
             launch: Launch::default(),
         }

@@ -93,11 +93,13 @@ impl Folders {
     }
 }
 
-/// The addresses children are told.
+/// What children are told of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamAddresses {
     pub bootstrap: String,
     pub registry_url: String,
+    /// What an external stream asks for besides, and the secrets that this names.
+    pub access: Option<(String, Vec<String>)>,
 }
 
 /// The embedded broker's plan; none in external mode.
@@ -140,13 +142,18 @@ fn plan(component: &Component, document: &Document, folders: &Folders, stream: &
     let mut environment = common_environment(document, folders);
     environment.insert(variable.to_owned(), settings.to_string());
     environment.insert("SF_SCHEMA_REGISTRY".to_owned(), stream.registry_url.clone());
+    let mut secrets = secret::secrets_in(&component.settings);
+    if let Some((access, named)) = &stream.access {
+        environment.insert("SF_STREAM_ACCESS".to_owned(), access.clone());
+        secrets.extend(named.iter().cloned());
+    }
     ChildPlan {
         name: component.id.clone(),
         role,
         type_name: component.type_name.clone(),
         arguments: vec![role.as_str().to_owned(), "--id".to_owned(), component.id.clone()],
         environment,
-        secrets: secret::secrets_in(&component.settings),
+        secrets,
     }
 }
 
@@ -183,6 +190,7 @@ mod tests {
         let stream = StreamAddresses {
             bootstrap: "127.0.0.1:9092".to_owned(),
             registry_url: "http://127.0.0.1:8081".to_owned(),
+            access: None,
         };
         let plans = |port| {
             let text = format!(
@@ -201,9 +209,11 @@ mod tests {
         let text =
             "version: 1\ngateway_id: gw\nsinks:\n  - {sink_id: s, sink_type: timescale, password: {secret: pg}}\n";
         let folders = Folders::new(Path::new("/data"));
-        let stream = StreamAddresses { bootstrap: String::new(), registry_url: String::new() };
+        let access = Some(("{}".to_owned(), vec!["kafka".to_owned()]));
+        let stream = StreamAddresses { bootstrap: String::new(), registry_url: String::new(), access };
         let plans = components(&document(text), &folders, &stream);
-        assert_eq!(plans[0].secrets, ["pg"]);
+        assert_eq!(plans[0].secrets, ["pg", "kafka"]);
         assert!(plans[0].environment["SINK_CONFIG"].contains("\"secret\":\"pg\""));
+        assert_eq!(plans[0].environment["SF_STREAM_ACCESS"], "{}");
     }
 }

@@ -20,6 +20,10 @@ pub enum Error {
     Port(#[source] io::Error),
     #[error("the broker did not come up within {seconds} s: {reason}; see {logs}")]
     Broker { seconds: u64, reason: String, logs: String },
+    #[error("a secret of the stream cannot be read")]
+    Secrets(#[source] io::Error),
+    #[error("cannot get into the stream")]
+    Access(#[source] stream::access::Error),
     #[error("the thread {name} cannot be started")]
     Thread { name: &'static str, source: io::Error },
 }

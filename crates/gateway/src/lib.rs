@@ -9,6 +9,7 @@ pub mod console;
 pub mod desired;
 pub mod epochs;
 mod error;
+pub mod external;
 pub mod leftovers;
 pub mod modules;
 pub mod rollup;
@@ -21,11 +22,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use config::{Catalog, Document, StreamMode};
+use config::{Catalog, Document, External, StreamMode};
 use daemon::admin::Admin;
 use daemon::{Backoff, Context, TaskSet, report};
 use kafka::client::{Settings, admin};
-use stream::{Schemas, Topic};
+use stream::{Connection, Schemas, Topic};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -95,12 +96,14 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     let validator_state = Arc::new(ModuleState::default());
     let aggregator_state = Arc::new(ModuleState::default());
     let topics = watch::Table::default();
+    let external = external::Watch::default();
     let console = Console {
         clock: Arc::clone(&ctx.clock),
         live: Arc::clone(&live),
         modules: vec![("validator", Arc::clone(&validator_state)), ("aggregator", Arc::clone(&aggregator_state))],
         supervisor: handle,
         topics: Arc::clone(&topics),
+        external: external.clone(),
         loaded: documents.clone(),
         rejected,
     };
@@ -128,17 +131,30 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     on_ready(page_address);
 
     let addresses = match &stream_mode {
-        StreamMode::External { bootstrap, registry_url } => {
-            StreamAddresses { bootstrap: bootstrap.clone(), registry_url: registry_url.clone() }
-        }
+        StreamMode::External(external) => StreamAddresses {
+            bootstrap: external.bootstrap.clone(),
+            registry_url: external.registry.url.clone(),
+            access: Some((external::describe(external).to_text(), external.secrets())),
+        },
         StreamMode::Embedded { listen, registry_listen } => {
             wait_for_broker(&folders, &console.supervisor, &stop).await?;
-            StreamAddresses { bootstrap: listen.to_string(), registry_url: format!("http://{registry_listen}") }
+            let registry_url = format!("http://{registry_listen}");
+            StreamAddresses { bootstrap: listen.to_string(), registry_url, access: None }
         }
     };
-    let settings = Settings::new(&addresses.bootstrap, "sf-runtime");
-    let schemas = Arc::new(Schemas::new(&addresses.registry_url, Some(folders.config())));
-    prepare_stream(&settings, &schemas, &stop).await;
+    let connection = connect(&addresses, &folders)?;
+    let settings = connection.settings(&addresses.bootstrap, "sf-runtime");
+    let schemas = connection.schemas(&addresses.registry_url, Some(folders.config())).map_err(Error::Access)?;
+    let schemas = Arc::new(schemas);
+    prepare_stream(&settings, &schemas, matches!(stream_mode, StreamMode::External(_)).then_some(&external), &stop)
+        .await;
+    if let StreamMode::External(cluster) = &stream_mode {
+        let (settings, cluster, until) = (settings.clone(), External::clone(cluster), stop.clone());
+        tasks.spawn("external-stream", |_| async move {
+            external.run(settings, cluster, until).await;
+            Ok::<(), std::convert::Infallible>(())
+        });
+    }
 
     let gateway_id = documents.borrow().document.gateway_id.clone();
     let replan = {
@@ -264,8 +280,16 @@ fn with_ports(mode: &StreamMode) -> std::io::Result<StreamMode> {
         StreamMode::Embedded { listen, registry_listen } => {
             StreamMode::Embedded { listen: settle(*listen)?, registry_listen: settle(*registry_listen)? }
         }
-        external @ StreamMode::External { .. } => external.clone(),
+        external @ StreamMode::External(_) => external.clone(),
     })
+}
+
+/// How this process itself gets into the stream: as it tells its children, with the secrets from its own folder.
+fn connect(addresses: &StreamAddresses, folders: &Folders) -> Result<Connection, Error> {
+    let Some((access, named)) = &addresses.access else { return Ok(Connection::default()) };
+    let secrets = secrets::load(&folders.secrets(), named).map_err(Error::Secrets)?;
+    let secret = |name: &str| secrets.get(name).map(|secret| secret.reveal().to_owned());
+    Connection::from_launch(Some(access), secret).map_err(Error::Access)
 }
 
 fn broker_plan(document: &Document, mode: &StreamMode, folders: &Folders) -> Option<ChildPlan> {
@@ -304,7 +328,14 @@ async fn wait_for_broker(
 }
 
 /// Creates topics and registers schemas; tries until it works, since without them nothing can flow.
-async fn prepare_stream(settings: &Settings, schemas: &Schemas, stop: &CancellationToken) {
+///
+/// A cluster of somebody else may have the topics and not let us create any; what keeps it from both is shown.
+async fn prepare_stream(
+    settings: &Settings,
+    schemas: &Schemas,
+    external: Option<&external::Watch>,
+    stop: &CancellationToken,
+) {
     let plans: Vec<admin::TopicPlan> = Topic::ALL.iter().map(|topic| topic.plan()).collect();
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), 20, 1);
     while !stop.is_cancelled() {
@@ -315,7 +346,15 @@ async fn prepare_stream(settings: &Settings, schemas: &Schemas, stop: &Cancellat
                 }
                 break;
             }
-            Err(error) => tracing::warn!(error = %report(&error), "topics cannot be created yet"),
+            Err(error) => {
+                tracing::warn!(error = %report(&error), "topics cannot be created yet");
+                if let Some(external) = external {
+                    if external::has_all_topics(settings).await {
+                        break;
+                    }
+                    external.set_trouble(format!("topics cannot be created: {}", report(&error)));
+                }
+            }
         }
         tokio::time::sleep(backoff.next_delay()).await;
     }

@@ -66,7 +66,7 @@ pub struct StreamDeadLetters {
 
 impl StreamDeadLetters {
     pub fn new(
-        bootstrap: &str,
+        settings: Settings,
         sink_id: &str,
         gateway_id: &str,
         schemas: Option<Arc<Schemas>>,
@@ -74,7 +74,7 @@ impl StreamDeadLetters {
         runtime: Handle,
     ) -> Self {
         Self {
-            settings: Settings::new(bootstrap, sink_id),
+            settings,
             sink_id: sink_id.to_owned(),
             gateway_id: gateway_id.to_owned(),
             schemas,

@@ -14,6 +14,9 @@ pub enum Error {
     /// The settings are not valid; all reasons at once.
     #[error("the settings are not valid: {}", list(problems))]
     Settings { problems: Vec<Problem> },
+    /// What the stream asks for is not to be had.
+    #[error("cannot get into the stream")]
+    Access { source: stream::access::Error },
     /// Health and metrics cannot be served.
     #[error("cannot serve health and metrics")]
     Admin { source: daemon::admin::Error },
@@ -37,7 +40,7 @@ pub enum Error {
 impl Error {
     /// True if only another configuration helps.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::NoSettings | Self::Syntax { .. } | Self::Settings { .. })
+        matches!(self, Self::NoSettings | Self::Syntax { .. } | Self::Settings { .. } | Self::Access { .. })
     }
 }
 

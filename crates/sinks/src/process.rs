@@ -9,7 +9,7 @@ use std::time::Duration;
 use daemon::admin::Admin;
 use model::Health;
 use serde_json::Value;
-use stream::Schemas;
+use stream::Connection;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -123,11 +123,16 @@ async fn serve<S: Sink + Send + 'static>(
     ctx.board.set(Health::Healthy, "connecting");
     let runtime = Handle::current();
     let registry = common.schema_registry.clone().or_else(|| ctx.schema_registry.clone());
-    let schemas = registry.map(|url| Arc::new(Schemas::new(&url, ctx.schema_cache.clone())));
+    let secret = |name: &str| ctx.launch.secret(name).map(|secret| secret.reveal().to_owned());
+    let connection = Connection::from_launch(ctx.stream_access.as_deref(), secret);
+    let connection = connection.map_err(|source| Error::Access { source })?;
+    let schemas = registry.map(|url| connection.schemas(&url, ctx.schema_cache.clone())).transpose();
+    let schemas = schemas.map_err(|source| Error::Access { source })?.map(Arc::new);
+    let settings = connection.settings(bootstrap, &common.sink_id);
     let waits = Waits::default();
-    let source = waits.watch(StreamSource::new(bootstrap, &common.sink_id, &common.topics));
+    let source = waits.watch(StreamSource::new(settings.clone(), &common.sink_id, &common.topics));
     let letters = waits.watch(StreamDeadLetters::new(
-        bootstrap,
+        settings,
         &common.sink_id,
         &ctx.gateway_id,
         schemas.clone(),

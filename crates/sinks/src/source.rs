@@ -49,8 +49,7 @@ pub struct StreamSource {
 }
 
 impl StreamSource {
-    pub fn new(bootstrap: &str, sink_id: &str, topics: &[Topic]) -> Self {
-        let settings = Settings::new(bootstrap, sink_id);
+    pub fn new(settings: Settings, sink_id: &str, topics: &[Topic]) -> Self {
         Self { settings, group: group(sink_id), topics: topics.to_vec(), subscription: None }
     }
 

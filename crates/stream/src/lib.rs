@@ -2,6 +2,7 @@
 //!
 //! A topic name or a schema appears here and nowhere else. Knows Kafka only through `kafka::client`.
 
+pub mod access;
 pub mod avro;
 pub mod message;
 pub mod partitioner;
@@ -10,6 +11,7 @@ pub mod schemas;
 pub mod subscription;
 pub mod topics;
 
+pub use access::Connection;
 pub use message::Schema;
 pub use publisher::{Publisher, header};
 pub use schemas::Schemas;

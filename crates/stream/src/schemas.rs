@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{self, RegistryAccess};
 use crate::{Schema, Topic};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,12 +44,20 @@ impl Error {
 }
 
 /// Client and cache in one.
-#[derive(Debug)]
 pub struct Schemas {
     url: String,
+    /// Subjects follow the topics' names, so they have the topics' prefix.
+    subject_prefix: String,
+    login: Option<(String, String)>,
     cache_file: Option<PathBuf>,
     client: reqwest::Client,
     known: Mutex<Known>,
+}
+
+impl std::fmt::Debug for Schemas {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Schemas").field("url", &self.url).field("cache_file", &self.cache_file).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,10 +118,38 @@ struct LatestAnswer {
 impl Schemas {
     /// `url` like `http://127.0.0.1:8081`; the cache file lives in `cache_dir` when there is one.
     pub fn new(url: &str, cache_dir: Option<PathBuf>) -> Self {
+        let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().unwrap_or_default();
+        Self::with_client(url, cache_dir, client, &RegistryAccess::default())
+    }
+
+    /// The same for a registry that is not ours.
+    pub(crate) fn with_access(
+        url: &str,
+        cache_dir: Option<PathBuf>,
+        access: &RegistryAccess,
+    ) -> Result<Self, access::Error> {
+        let mut builder = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
+        if let Some(file) = &access.ca_file {
+            let failed = |source| access::Error::Certificates { path: file.display().to_string(), source };
+            let pem = std::fs::read(file).map_err(|error| failed(error.into()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.into()))?;
+            builder = builder.tls_certs_only(certificates);
+        }
+        let client = builder.build().unwrap_or_default();
+        Ok(Self::with_client(url, cache_dir, client, access))
+    }
+
+    fn with_client(url: &str, cache_dir: Option<PathBuf>, client: reqwest::Client, access: &RegistryAccess) -> Self {
         let cache_file = cache_dir.map(|dir| dir.join("schemas.json"));
         let known = cache_file.as_deref().map(Known::load).unwrap_or_default();
-        let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build().unwrap_or_default();
-        Self { url: url.trim_end_matches('/').to_owned(), cache_file, client, known: Mutex::new(known) }
+        Self {
+            url: url.trim_end_matches('/').to_owned(),
+            subject_prefix: access.subject_prefix.clone(),
+            login: access.login.clone(),
+            cache_file,
+            client,
+            known: Mutex::new(known),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -124,7 +161,7 @@ impl Schemas {
     /// The registry is asked first, so that a wiped one is filled again; when it does not answer, the cache does. An id of
     /// an older contract is no answer: records would be read as what they are not.
     pub async fn id_for(&self, topic: Topic) -> Result<i32, Error> {
-        let subject = topic.subject();
+        let subject = format!("{}{}", self.subject_prefix, topic.subject());
         match self.register(&subject, topic.schema()).await {
             Ok(id) => {
                 let renumbered = self.remember(|known| known.register(&subject, id, topic.schema()));
@@ -181,6 +218,10 @@ impl Schemas {
         what: &str,
     ) -> Result<T, Error> {
         let failed = |source| Error::Request { url: self.url.clone(), what: what.to_owned(), source };
+        let request = match &self.login {
+            Some((username, password)) => request.basic_auth(username, Some(password)),
+            None => request,
+        };
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
         let mut body = Vec::new();

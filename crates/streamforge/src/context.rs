@@ -16,6 +16,7 @@ pub(crate) fn component(name: &str) -> Result<Context, Failure> {
     ctx.run_dir = std::env::var_os("SF_RUN_DIR").map(PathBuf::from);
     ctx.schema_cache = std::env::var_os("SF_SCHEMA_CACHE").map(PathBuf::from);
     ctx.schema_registry = std::env::var("SF_SCHEMA_REGISTRY").ok();
+    ctx.stream_access = std::env::var("SF_STREAM_ACCESS").ok();
     if let Ok(listen) = std::env::var("SF_ADMIN_LISTEN") {
         let hint = "write SF_ADMIN_LISTEN as address:port, for example 0.0.0.0:8080";
         ctx.admin_listen =

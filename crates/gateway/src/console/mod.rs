@@ -36,6 +36,7 @@ pub struct Console {
     pub modules: Vec<(&'static str, Arc<ModuleState>)>,
     pub supervisor: supervisor::Handle,
     pub topics: crate::watch::Table,
+    pub external: crate::external::Watch,
     pub loaded: watch::Receiver<Loaded>,
     pub rejected: watch::Receiver<Option<Rejected>>,
 }
@@ -58,7 +59,7 @@ impl Console {
             .map(|child| Part { role: Some(child.role), health: child.health })
             .chain(self.modules.iter().map(|(_, state)| Part { role: None, health: state.health() }))
             .collect();
-        roll_up(&parts)
+        roll_up(&parts).max(self.external.health())
     }
 
     /// One sentence about the worst part.
@@ -79,9 +80,27 @@ impl Console {
         module
             .map(|(name, state)| format!("{name}: {}", state.reason()))
             .or_else(|| child.map(|child| format!("{}: {}", child.name, child.reason)))
+            .or_else(|| self.stream_reason())
             .or(unwell)
             .unwrap_or_else(|| "all components work".to_owned())
     }
+}
+
+impl Console {
+    /// What is wrong with an external stream, if it is felt.
+    fn stream_reason(&self) -> Option<String> {
+        let verdict = self.external.verdict().filter(|verdict| verdict.health() > Health::Healthy)?;
+        verdict.reason().map(|reason| format!("external stream: {reason}"))
+    }
+}
+
+/// The external stream's findings; null in embedded mode, and until it has been looked at.
+fn stream_json(console: &Console) -> serde_json::Value {
+    console.external.verdict().map_or(serde_json::Value::Null, |verdict| {
+        json!({
+            "health": verdict.health().as_str(), "remarks": verdict.texts(), "not_checked": verdict.unknown,
+        })
+    })
 }
 
 async fn page() -> Response {
@@ -161,6 +180,7 @@ async fn status(
         "now": now.to_string(), "health": console.health().as_str(), "reason": console.reason(),
         "points_total": points.len(), "points_matching": matching.len(), "points": rows,
         "components": children.into_iter().chain(modules).collect::<Vec<_>>(), "topics": topics,
+        "external_stream": stream_json(&console),
         "rejected": rejected.map(|rejected| json!({
             "revision": rejected.revision, "problems": rejected.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })),

@@ -54,10 +54,15 @@ pub struct TopicPlan {
 pub async fn create_topics(settings: &Settings, plans: &[TopicPlan]) -> Result<Vec<String>, Error> {
     let client: AdminClient<DefaultClientContext> = AdminClient::from_config(&settings.base())
         .map_err(|source| Error::Client { bootstrap: settings.bootstrap.clone(), source: Box::new(source) })?;
+    let access = &settings.access;
+    let names: Vec<String> = plans.iter().map(|plan| access.full(&plan.name)).collect();
+    let min_insync = access.min_insync_replicas.map(|replicas| replicas.to_string());
     let topics: Vec<NewTopic<'_>> = plans
         .iter()
-        .map(|plan| {
-            let topic = NewTopic::new(&plan.name, plan.partitions, TopicReplication::Fixed(1));
+        .zip(&names)
+        .map(|(plan, name)| {
+            let topic = NewTopic::new(name, plan.partitions, TopicReplication::Fixed(access.replication()));
+            let topic = min_insync.iter().fold(topic, |topic, replicas| topic.set("min.insync.replicas", replicas));
             plan.config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
         })
         .collect();
@@ -73,7 +78,7 @@ pub async fn create_topics(settings: &Settings, plans: &[TopicPlan]) -> Result<V
     let mut created = Vec::new();
     for result in results {
         match result {
-            Ok(name) => created.push(name),
+            Ok(name) => created.push(name.strip_prefix(access.prefix.as_str()).map(str::to_owned).unwrap_or(name)),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(Error::CreateTopic { topic, reason: code.to_string() }),
         }

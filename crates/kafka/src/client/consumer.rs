@@ -1,5 +1,6 @@
 //! Consuming with explicit positions: assigned by hand, read in batches, committed by the caller and by nobody else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
@@ -8,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::{Error, Settings};
+use super::{Access, Error, Settings};
 
 /// How long a metadata or offset request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,11 +29,13 @@ pub struct Position {
 #[derive(Debug)]
 pub struct Record<'a> {
     message: &'a BorrowedMessage<'a>,
+    /// Bytes of the topic's name that are not ours.
+    prefix_bytes: usize,
 }
 
 impl<'a> Record<'a> {
     pub fn topic(&self) -> &'a str {
-        self.message.topic()
+        self.message.topic().get(self.prefix_bytes..).unwrap_or_default()
     }
 
     pub fn partition(&self) -> i32 {
@@ -80,6 +83,7 @@ impl<'a> Record<'a> {
 pub struct Consumer {
     inner: BaseConsumer<Context>,
     bootstrap: String,
+    access: Arc<Access>,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -93,14 +97,15 @@ impl Consumer {
     pub fn open(settings: &Settings, group: &str) -> Result<Self, Error> {
         let inner = BaseConsumer::from_config_and_context(&settings.consumer(group), Context)
             .map_err(|source| Error::Client { bootstrap: settings.bootstrap.clone(), source: Box::new(source) })?;
-        Ok(Self { inner, bootstrap: settings.bootstrap.clone() })
+        Ok(Self { inner, bootstrap: settings.bootstrap.clone(), access: Arc::clone(&settings.access) })
     }
 
     /// Reads from exactly these positions on.
     pub fn assign(&self, positions: &[Position]) -> Result<(), Error> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
-            list.add_partition_offset(&position.topic, position.partition, Offset::Offset(position.offset))
+            let topic = self.access.full(&position.topic);
+            list.add_partition_offset(&topic, position.partition, Offset::Offset(position.offset))
                 .map_err(|source| self.request("assigning partitions", source))?;
         }
         self.inner.assign(&list).map_err(|source| self.request("assigning partitions", source))
@@ -123,7 +128,7 @@ impl Consumer {
             match self.inner.poll(timeout) {
                 None => break,
                 Some(Ok(message)) => {
-                    each(Record { message: &message });
+                    each(Record { message: &message, prefix_bytes: self.access.prefix.len() });
                     count += 1;
                     timeout = linger;
                 }
@@ -172,7 +177,7 @@ impl Consumer {
         }
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
-            let mut element = list.add_partition(&position.topic, position.partition);
+            let mut element = list.add_partition(&self.access.full(&position.topic), position.partition);
             element
                 .set_offset(Offset::Offset(position.offset))
                 .map_err(|source| self.request("committing offsets", source))?;
@@ -184,7 +189,7 @@ impl Consumer {
     /// What the group committed for partitions `0..partitions` of `topic`; missing where it never did.
     pub fn committed(&self, topic: &str, partitions: i32) -> Result<Vec<Position>, Error> {
         let mut list = TopicPartitionList::new();
-        list.add_partition_range(topic, 0, partitions - 1);
+        list.add_partition_range(&self.access.full(topic), 0, partitions - 1);
         let list = self
             .inner
             .committed_offsets(list, REQUEST_TIMEOUT)
@@ -200,7 +205,7 @@ impl Consumer {
     /// First and next offset of a partition.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Error> {
         self.inner
-            .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
+            .fetch_watermarks(&self.access.full(topic), partition, REQUEST_TIMEOUT)
             .map_err(|source| self.request("asking for the ends of a partition", source))
     }
 
@@ -217,7 +222,7 @@ impl Consumer {
     fn list_offsets(&self, topics: &[(&str, i32)], which: Offset) -> Result<Vec<Position>, Error> {
         let mut list = TopicPartitionList::new();
         for (topic, partitions) in topics {
-            list.add_partition_range(topic, 0, partitions - 1);
+            list.add_partition_range(&self.access.full(topic), 0, partitions - 1);
         }
         list.set_all_offsets(which).map_err(|source| self.request("asking for offsets", source))?;
         let list = self
@@ -226,22 +231,23 @@ impl Consumer {
             .map_err(|source| self.request("asking for offsets", source))?;
         let known = list.elements().into_iter().filter_map(|element| {
             let Offset::Offset(offset) = element.offset() else { return None };
-            let topic = element.topic().to_owned();
+            let topic = element.topic().strip_prefix(self.access.prefix.as_str())?.to_owned();
             Some(Position { topic, partition: element.partition(), offset, metadata: String::new() })
         });
         Ok(known.collect())
     }
 
-    /// Topic names with their partition counts.
+    /// Names of the topics under our prefix with their partition counts.
     pub fn topics(&self) -> Result<Vec<(String, i32)>, Error> {
         let metadata = self
             .inner
             .fetch_metadata(None, REQUEST_TIMEOUT)
             .map_err(|source| self.request("asking for topics", source))?;
         let counted = |topic: &rdkafka::metadata::MetadataTopic| {
-            (topic.name().to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX))
+            let name = topic.name().strip_prefix(self.access.prefix.as_str())?;
+            Some((name.to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)))
         };
-        Ok(metadata.topics().iter().map(counted).collect())
+        Ok(metadata.topics().iter().filter_map(counted).collect())
     }
 
     fn request(&self, doing: &'static str, source: KafkaError) -> Error {

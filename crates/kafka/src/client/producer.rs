@@ -14,7 +14,8 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::Notify;
 
-use super::{Error, Settings};
+use super::access::FullName;
+use super::{Access, Error, Settings};
 
 /// Why a record was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +31,17 @@ pub enum SendError {
 /// An idempotent producer with its own delivery thread.
 pub struct Producer {
     inner: ThreadedProducer<Context>,
+    access: Arc<Access>,
     away: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let unacknowledged = self.inner.in_flight_count();
-        f.debug_struct("Producer").field("unacknowledged", &unacknowledged).field("away", &self.away).finish()
+        f.debug_struct("Producer")
+            .field("unacknowledged", &unacknowledged)
+            .field("away", &self.away)
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,7 +52,7 @@ impl Producer {
         let context = Context { away: Arc::clone(&away) };
         let inner = ThreadedProducer::from_config_and_context(&settings.producer(), context)
             .map_err(|source| Error::Client { bootstrap: settings.bootstrap.clone(), source: Box::new(source) })?;
-        Ok(Self { inner, away })
+        Ok(Self { inner, access: Arc::clone(&settings.access), away })
     }
 
     /// Begins a batch.
@@ -119,8 +124,12 @@ impl Batch<'_> {
         for (key, value) in outgoing.headers {
             owned = owned.insert(Header { key, value: Some(*value) });
         }
+        let prefix = &self.producer.access.prefix;
+        let full =
+            if prefix.is_empty() { None } else { Some(FullName::new(prefix, outgoing.topic).ok_or_else(too_long)?) };
+        let topic = full.as_ref().map_or(outgoing.topic, FullName::as_str);
         let mut record: BaseRecord<'_, [u8], [u8], _> =
-            BaseRecord::with_opaque_to(outgoing.topic, Arc::clone(&self.state)).headers(owned);
+            BaseRecord::with_opaque_to(topic, Arc::clone(&self.state)).headers(owned);
         record.partition = outgoing.partition;
         record.key = outgoing.key;
         record.payload = outgoing.payload;
@@ -144,6 +153,10 @@ impl Batch<'_> {
         self.state.one_done_if_empty();
         Pending { state: self.state }
     }
+}
+
+fn too_long() -> SendError {
+    SendError::Refused { source: KafkaError::MessageProduction(RDKafkaErrorCode::InvalidTopic) }
 }
 
 /// A closed batch, waiting for its acknowledgements.

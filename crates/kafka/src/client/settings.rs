@@ -1,6 +1,10 @@
 //! How a client reaches the stream and how much memory it may take.
 
+use std::sync::Arc;
+
 use rdkafka::ClientConfig;
+
+use super::Access;
 
 /// Memory a consumer may hold in records it fetched ahead, in KiB; the fetch pauses when it is full.
 const FETCH_AHEAD_KIB_MAX: u32 = 8 * 1024;
@@ -16,11 +20,20 @@ pub struct Settings {
     pub client_id: String,
     /// How long a producer waits for company before it sends a batch, in milliseconds.
     pub linger_ms: u32,
+    /// What the cluster asks for besides; the embedded broker asks for nothing.
+    pub access: Arc<Access>,
 }
 
 impl Settings {
     pub fn new(bootstrap: &str, client_id: &str) -> Self {
-        Self { bootstrap: bootstrap.to_owned(), client_id: client_id.to_owned(), linger_ms: 2 }
+        let access = Arc::default();
+        Self { bootstrap: bootstrap.to_owned(), client_id: client_id.to_owned(), linger_ms: 2, access }
+    }
+
+    /// The same for a cluster that asks for more than an address.
+    #[must_use]
+    pub fn with_access(self, access: Arc<Access>) -> Self {
+        Self { access, ..self }
     }
 
     /// What all clients share: quick reconnects, no Nagle.
@@ -37,6 +50,7 @@ impl Settings {
             .set("topic.metadata.refresh.interval.ms", "60000")
             .set("log.connection.close", "false")
             .set("enable.metrics.push", "false");
+        self.access.apply(&mut config);
         config
     }
 
@@ -65,7 +79,7 @@ impl Settings {
     pub(super) fn consumer(&self, group: &str) -> ClientConfig {
         let mut config = self.base();
         config
-            .set("group.id", group)
+            .set("group.id", self.access.full(group))
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")

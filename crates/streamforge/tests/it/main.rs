@@ -3,6 +3,7 @@
 //! What needs a foreign program (PostgreSQL, pymodbus, confluent-kafka, kcat, strace) runs with
 //! `SF_TEST_EXTERNAL=1` and says `not run: ...` otherwise. Longer runs by environment: `SF_KILLS=20`,
 //! `SF_BROKER_KILLS=1000`, `SF_SOAK_SECONDS=600`, `SF_OUTAGE_SECONDS=180`; `SF_SEED` repeats a random run; `SF_KEEP=1` keeps the folders. Python is `SF_PYTHON` or `python3`.
+//! `scripts/test-external.sh` runs the same tests of gateways against Apache Kafka.
 
 mod broker;
 mod broker_disk;

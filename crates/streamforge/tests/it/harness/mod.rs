@@ -4,6 +4,7 @@
 //! signals processes by the ids that the status page shows.
 
 mod broker;
+mod cluster;
 mod database;
 mod gateway;
 mod http;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(crate) use broker::{Broker, Printed, run};
+pub(crate) use cluster::{Cluster, kafka_folder};
 pub(crate) use database::{Database, rows_as_ledger};
 pub(crate) use gateway::{Gateway, component, components, written};
 pub(crate) use http::{get, post};

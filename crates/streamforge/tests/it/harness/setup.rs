@@ -3,12 +3,13 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Gateway, PROGRAM, signal, wait_for};
+use super::{Cluster, Gateway, PROGRAM, kafka_folder, signal, wait_for};
 
 /// An address of loopback that nobody listens on.
 ///
@@ -33,6 +34,8 @@ pub(crate) fn free_address() -> SocketAddr {
 /// Where a gateway lives and what it shall run.
 #[derive(Debug)]
 pub(crate) struct Setup {
+    /// In external mode, from the first start of the gateway on.
+    cluster: OnceLock<Cluster>,
     folder: Option<tempfile::TempDir>,
     root: PathBuf,
     pub(crate) console: SocketAddr,
@@ -47,15 +50,25 @@ impl Setup {
         let folder = tempfile::Builder::new().prefix("sf-e2e-").tempdir().expect("a temporary folder");
         let root = folder.path().to_owned();
         let (console, kafka, registry) = (free_address(), free_address(), free_address());
+        let stream = if kafka_folder().is_some() {
+            json!({ "mode": "external", "bootstrap": kafka, "registry_url": format!("http://{registry}") })
+        } else {
+            json!({ "mode": "embedded", "listen": kafka, "registry_listen": registry })
+        };
         let document = json!({
             "version": 1,
             "gateway_id": gateway_id,
             "console": { "listen": console },
-            "stream": { "mode": "embedded", "listen": kafka, "registry_listen": registry },
+            "stream": stream,
             "adapters": [],
             "sinks": [],
         });
-        Self { folder: Some(folder), root, console, kafka, registry, document }
+        Self { cluster: OnceLock::new(), folder: Some(folder), root, console, kafka, registry, document }
+    }
+
+    /// True when the gateway has a broker of its own.
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.document["stream"]["mode"] == "embedded"
     }
 
     /// Puts a value under a key of the document.
@@ -88,8 +101,11 @@ impl Setup {
         std::fs::rename(&new, self.document_file()).expect("the document is put in place");
     }
 
-    /// Writes the document and starts the gateway.
+    /// Writes the document and starts the gateway; in external mode the cluster first, once.
     pub(crate) fn start(&self) -> Gateway {
+        if let Some(folder) = kafka_folder().filter(|_| !self.is_embedded()) {
+            self.cluster.get_or_init(|| Cluster::start(&folder, &self.root, self.kafka, self.registry));
+        }
         self.write();
         Gateway::start(self)
     }
