@@ -8,9 +8,11 @@ BINARY := $(CARGO_TARGET_DIR)/release/streamforge
 ARGS ?=
 # Which benchmark:  make bench BENCH=b13
 BENCH ?= all
+# Which client:  make compat CLIENT=franz-go
+CLIENT ?= all
 
 .NOTPARALLEL:
-.PHONY: help up demo run build test check bench gen dist fmt clean-cache
+.PHONY: help up demo run build test compat check bench gen dist fmt clean-cache
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +33,10 @@ test: ## Everything CI runs: format, lints, tidy, all tests, also those against 
 	@scripts/setup.sh build
 	@scripts/setup.sh test
 	@scripts/test.sh
+
+compat: build ## Run the clients of others against the broker; CLIENT=<name> for one, ARGS='--killed-every 30'
+	@scripts/setup.sh test
+	SF_COMPAT_PROGRAM=$(BINARY) compat/run.sh $(ARGS) $(CLIENT)
 
 check: ## The inner loop: format, lints, tidy, unit tests
 	@scripts/setup.sh build

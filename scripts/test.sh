@@ -26,6 +26,8 @@ step cargo test --locked --workspace --no-fail-fast 2>&1 | tee "$log" || failed=
 # asks the binary the tests have just built
 step cargo xtask gen --check --binary "$target/debug/streamforge" || failed=1
 step cargo xtask examples --binary "$target/debug/streamforge" || failed=1
+# a minute of what `make compat` does at length
+SF_COMPAT_PROGRAM=$target/debug/streamforge step compat/run.sh --short all 2>&1 | tee -a "$log" || failed=1
 
 not_run=$(grep -oE 'not run: .*' "$log" | sort -u || true)
 if [ -n "$not_run" ]; then printf '\n%s\n' "$not_run"; fi
