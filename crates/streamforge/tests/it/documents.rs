@@ -263,7 +263,7 @@ fn a_broken_document_never_replaces_the_running_one_and_a_mended_one_restarts_on
         if taken && other { Ok(()) } else { Err(format!("{} {boiler}", status["rejected"])) }
     });
     let after = pids();
-    assert_eq!([before[0], before[2], before[3]], [after[0], after[2], after[3]], "only the changed adapter restarts");
+    assert_eq!((before[0], &before[2..]), (after[0], &after[2..]), "only the changed adapter restarts");
     assert_ne!(before[1], after[1]);
     let clean = gateway.wait("figures", |status| crate::harness::written(status, "telemetry.clean"));
     gateway.wait_for_records("telemetry.clean", clean + 120);
