@@ -30,14 +30,17 @@ pub struct Components {
     key: Secret,
     /// Access rules by kind, each as `operation kind-of-resource name`: `write topic telemetry.raw`, `read group sf-*`.
     pub kinds: BTreeMap<String, Vec<String>>,
+    /// The same for programs of this machine that do not say who they are; `deny` before a rule turns it around.
+    #[serde(default)]
+    pub local: Vec<String>,
 }
 
 impl Components {
     /// With a new key. The names of kinds begin with [`PREFIX`].
-    pub fn new(kinds: BTreeMap<String, Vec<String>>) -> Result<Self, NoRandomness> {
+    pub fn new(kinds: BTreeMap<String, Vec<String>>, local: Vec<String>) -> Result<Self, NoRandomness> {
         let mut bytes = [0_u8; 32];
         rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
-        Ok(Self { key: Secret::new(hex(&bytes)), kinds })
+        Ok(Self { key: Secret::new(hex(&bytes)), kinds, local })
     }
 
     /// The kind of a component that exists, from its user name.
@@ -85,14 +88,14 @@ mod tests {
     #[test]
     fn a_password_fits_its_own_component_alone() {
         let kinds = || BTreeMap::from([("sf-adapter".to_owned(), vec!["write topic telemetry.raw".to_owned()])]);
-        let components = Components::new(kinds()).unwrap();
+        let components = Components::new(kinds(), Vec::new()).unwrap();
         let user = user("sf-adapter", "press-1");
         let password = components.password(&user).reveal().to_owned();
         assert!(components.fits(&user, password.as_bytes()));
         assert!(!components.fits("sf-adapter/press-2", password.as_bytes()));
         assert!(!components.fits(&user, &password.as_bytes()[2..]));
         assert!(!components.fits(&user, b"") && !components.fits(&user, b"\xff\xff"));
-        assert!(!Components::new(kinds()).unwrap().fits(&user, password.as_bytes()), "another start, another key");
+        assert!(!Components::new(kinds(), Vec::new()).unwrap().fits(&user, password.as_bytes()), "another start, another key");
         let sink = components.password("sf-sink/db");
         assert!(!components.fits("sf-sink/db", sink.reveal().as_bytes()), "no such kind");
         assert_eq!(components.kind("sf-adapter/"), None);

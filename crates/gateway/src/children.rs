@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use config::{Component, Document, StreamMode, secret};
 use serde_json::Value;
 
+use crate::identities;
+
 /// What a child is for; decides how much its failure matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -41,13 +43,15 @@ pub struct ChildPlan {
     pub environment: BTreeMap<String, String>,
     /// Names of the secrets it needs.
     pub secrets: Vec<String>,
+    /// Its name in the embedded stream, when it has one; the password comes from the supervisor.
+    pub user: Option<String>,
 }
 
 impl ChildPlan {
     /// Equal hashes mean: no need to restart.
     pub fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (&self.name, &self.arguments, &self.environment, &self.secrets).hash(&mut hasher);
+        (&self.name, &self.arguments, &self.environment, &self.secrets, &self.user).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -98,7 +102,7 @@ impl Folders {
 pub struct StreamAddresses {
     pub bootstrap: String,
     pub registry_url: String,
-    /// What an external stream asks for besides, and the secrets that this names.
+    /// What an external stream asks for besides, and the secrets that this names; the embedded one knows each process.
     pub access: Option<(String, Vec<String>)>,
 }
 
@@ -113,6 +117,7 @@ pub fn broker(document: &Document, folders: &Folders) -> Option<ChildPlan> {
         listen.to_string(),
         "--registry-listen".to_owned(),
         registry_listen.to_string(),
+        "--authorize".to_owned(),
     ];
     Some(ChildPlan {
         name: "broker".to_owned(),
@@ -121,6 +126,7 @@ pub fn broker(document: &Document, folders: &Folders) -> Option<ChildPlan> {
         arguments,
         environment: common_environment(document, folders),
         secrets: Vec::new(),
+        user: None,
     })
 }
 
@@ -143,9 +149,12 @@ fn plan(component: &Component, document: &Document, folders: &Folders, stream: &
     environment.insert(variable.to_owned(), settings.to_string());
     environment.insert("SF_SCHEMA_REGISTRY".to_owned(), stream.registry_url.clone());
     let mut secrets = secret::secrets_in(&component.settings);
+    let user = if stream.access.is_none() { identities::user_of(role, &component.id) } else { None };
     if let Some((access, named)) = &stream.access {
         environment.insert("SF_STREAM_ACCESS".to_owned(), access.clone());
         secrets.extend(named.iter().cloned());
+    } else if let Some(user) = &user {
+        environment.insert("SF_STREAM_ACCESS".to_owned(), identities::describe(user).to_text());
     }
     ChildPlan {
         name: component.id.clone(),
@@ -154,6 +163,7 @@ fn plan(component: &Component, document: &Document, folders: &Folders, stream: &
         arguments: vec![role.as_str().to_owned(), "--id".to_owned(), component.id.clone()],
         environment,
         secrets,
+        user,
     }
 }
 

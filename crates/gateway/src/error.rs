@@ -24,6 +24,8 @@ pub enum Error {
     Secrets(#[source] io::Error),
     #[error("cannot get into the stream")]
     Access(#[source] stream::access::Error),
+    #[error("the processes of this gateway cannot be told apart")]
+    Identities(#[source] daemon::identity::NoRandomness),
     #[error("the thread {name} cannot be started")]
     Thread { name: &'static str, source: io::Error },
 }

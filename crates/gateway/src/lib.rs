@@ -10,6 +10,7 @@ pub mod desired;
 pub mod epochs;
 mod error;
 pub mod external;
+pub mod identities;
 pub mod leftovers;
 pub mod modules;
 pub mod rollup;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 use config::{Catalog, Document, External, StreamMode};
 use daemon::admin::Admin;
+use daemon::identity::Components;
 use daemon::{Backoff, Context, TaskSet, report};
 use kafka::client::{Settings, admin};
 use stream::{Connection, Schemas, Topic};
@@ -87,8 +89,9 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
 
     let epochs = Epochs::open(&folders.state(), ctx.clock.now().as_millis() / 1000)
         .map_err(folder_error("start counters cannot be read", &folders.state()))?;
-    let (supervisor, handle) =
-        Supervisor::new(options.program.clone(), folders.clone(), Arc::clone(&ctx.clock), epochs);
+    let components = identities::components().map_err(Error::Identities)?;
+    let (clock, known) = (Arc::clone(&ctx.clock), components.clone());
+    let (supervisor, handle) = Supervisor::new(options.program.clone(), folders.clone(), clock, epochs, known);
     let (plan_sender, plans) = tokio::sync::watch::channel(Vec::new());
     let mut tasks = TaskSet::new(CancellationToken::new());
     let supervisor_stop = CancellationToken::new();
@@ -119,6 +122,8 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     let broker_started = broker.is_some();
     if broker_started {
         remove_stale(&folders.stream().join("broker.addr"));
+        let run = folders.run();
+        identities::leave_operator(&run, &components).map_err(folder_error("a login cannot be left", &run))?;
     }
     let mut first: Vec<ChildPlan> = options.extra_children.clone();
     first.extend(broker.clone());
@@ -142,7 +147,8 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
             StreamAddresses { bootstrap: listen.to_string(), registry_url, access: None }
         }
     };
-    let connection = connect(&addresses, &folders)?;
+    let gateway_id = documents.borrow().document.gateway_id.clone();
+    let connection = connect(&addresses, &folders, &identities::own_user(&gateway_id), &components)?;
     let settings = connection.settings(&addresses.bootstrap, "sf-runtime");
     let schemas = connection.schemas(&addresses.registry_url, Some(folders.config())).map_err(Error::Access)?;
     let schemas = Arc::new(schemas);
@@ -156,7 +162,6 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         });
     }
 
-    let gateway_id = documents.borrow().document.gateway_id.clone();
     let replan = {
         let folders = folders.clone();
         move |document: &Document| {
@@ -284,9 +289,19 @@ fn with_ports(mode: &StreamMode) -> std::io::Result<StreamMode> {
     })
 }
 
-/// How this process itself gets into the stream: as it tells its children, with the secrets from its own folder.
-fn connect(addresses: &StreamAddresses, folders: &Folders) -> Result<Connection, Error> {
-    let Some((access, named)) = &addresses.access else { return Ok(Connection::default()) };
+/// How this process itself gets into the stream: under its own name into the embedded one; into another as it tells its
+/// children, with the secrets from its own folder.
+fn connect(
+    addresses: &StreamAddresses,
+    folders: &Folders,
+    user: &str,
+    components: &Components,
+) -> Result<Connection, Error> {
+    let Some((access, named)) = &addresses.access else {
+        let password = components.password(user);
+        let described = identities::describe(user);
+        return described.resolve(|_| Some(password.reveal().to_owned())).map_err(Error::Access);
+    };
     let secrets = secrets::load(&folders.secrets(), named).map_err(Error::Secrets)?;
     let secret = |name: &str| secrets.get(name).map(|secret| secret.reveal().to_owned());
     Connection::from_launch(Some(access), secret).map_err(Error::Access)

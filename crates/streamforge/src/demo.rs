@@ -42,6 +42,7 @@ pub(crate) fn demo(options: &Up, data: &Path) -> Result<Demo, Failure> {
         arguments: vec!["sim".to_owned(), "modbus".to_owned(), "--listen".to_owned(), listen],
         environment,
         secrets: Vec::new(),
+        user: None,
     };
     Ok(Demo { document, simulator })
 }

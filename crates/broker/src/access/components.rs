@@ -20,6 +20,8 @@ use crate::Error;
 pub(crate) struct Given {
     components: Option<Components>,
     rules: BTreeMap<String, Arc<[Rule]>>,
+    /// For programs of this machine without a name.
+    local: Arc<[Rule]>,
 }
 
 impl Given {
@@ -37,13 +39,21 @@ impl Given {
             let parsed = texts.iter().map(|text| parse(text).map_err(|reason| wrong(format!("{text:?}: {reason}"))));
             rules.insert(kind.clone(), parsed.collect::<Result<Arc<[Rule]>, Error>>()?);
         }
-        Ok(Self { components: Some(components), rules })
+        let local = components.local.iter();
+        let local = local.map(|text| parse(text).map_err(|reason| wrong(format!("{text:?}: {reason}"))));
+        let local = local.collect::<Result<Arc<[Rule]>, Error>>()?;
+        Ok(Self { components: Some(components), rules, local })
     }
 
     /// Whether the password is a component's; `None` when this is not the name of one.
     pub(super) fn fits(&self, user: &str, password: &[u8]) -> Option<bool> {
         let components = self.components.as_ref()?;
         components.kind(user).map(|_| components.fits(user, password))
+    }
+
+    /// What programs of this machine may do that do not say who they are; nothing unless somebody supervises the broker.
+    pub(super) fn local(&self) -> &Arc<[Rule]> {
+        &self.local
     }
 
     /// What a component may do; `None` when this is none.
@@ -53,8 +63,13 @@ impl Given {
     }
 }
 
-/// Reads `write topic telemetry.raw`; a name that ends with `*` is a prefix, and the cluster needs no name.
+/// Reads `write topic telemetry.raw` or `deny write topic telemetry.raw`; a name that ends with `*` is a prefix, and the
+/// cluster needs no name.
 fn parse(text: &str) -> Result<Rule, &'static str> {
+    let (permission, text) = match text.strip_prefix("deny ") {
+        Some(text) => (Permission::Deny, text),
+        None => (Permission::Allow, text),
+    };
     let mut words = text.split_whitespace();
     let (Some(operation), Some(resource)) = (words.next(), words.next()) else {
         return Err("it is operation, kind of resource and name");
@@ -76,7 +91,7 @@ fn parse(text: &str) -> Result<Rule, &'static str> {
         principal: EVERYBODY.to_owned(),
         host: ANY.to_owned(),
         operation: named(operation).ok_or("there is no such operation")?,
-        permission: Permission::Allow,
+        permission,
     };
     rule.check()?;
     Ok(rule)
@@ -96,7 +111,7 @@ mod tests {
     fn launch(kinds: &[(&str, &[&str])]) -> (Launch, Components) {
         let rules = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let kinds = kinds.iter().map(|(kind, texts)| ((*kind).to_owned(), rules(texts))).collect();
-        let components = Components::new(kinds).unwrap();
+        let components = Components::new(kinds, vec!["deny write topic telemetry.*".to_owned()]).unwrap();
         let handed = Secret::new(serde_json::to_string(&components).unwrap());
         (
             Launch { secrets: BTreeMap::from([(identity::COMPONENTS.to_owned(), handed)]), ..Launch::default() },
@@ -116,6 +131,7 @@ mod tests {
         assert_eq!(given.rules("User:sf-adapter/press").unwrap().len(), 2);
         assert!(given.rules("User:sf-sink/db").is_none() && given.rules("User:ada").is_none());
         assert!(Given::default().rules("User:sf-adapter/press").is_none());
+        assert!(given.local().iter().all(|rule| rule.permission == Permission::Deny) && given.local().len() == 1);
     }
 
     #[test]

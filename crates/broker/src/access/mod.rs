@@ -190,7 +190,16 @@ impl Access {
         if self.super_users.iter().any(|name| **name == *principal) {
             return None;
         }
-        let rules = self.given.rules(&principal).unwrap_or_else(|| peer.rules(&self.kept(), &principal));
+        let rules = match self.given.rules(&principal) {
+            Some(rules) => rules,
+            None if peer.is_local() && !self.given.local().is_empty() => {
+                let kept = peer.rules(&self.kept(), &principal);
+                // administrators may have said more about those without a name
+                let more = || self.given.local().iter().chain(&*kept).cloned().collect();
+                if kept.is_empty() { Arc::clone(self.given.local()) } else { more() }
+            }
+            None => peer.rules(&self.kept(), &principal),
+        };
         Some(Rights { principal, address: peer.address, rules })
     }
 }

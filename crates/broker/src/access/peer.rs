@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::listener::{Admission, Endpoint};
+use super::listener::{Admission, Endpoint, FIRST};
 use super::rules::{Rule, Who};
 use super::sasl::Exchange;
 use super::{Kept, subject};
@@ -85,6 +85,11 @@ impl Peer {
     /// Whether it said who it is.
     pub(crate) fn named(&self) -> bool {
         self.principal.get().is_some()
+    }
+
+    /// A program of this machine that came through the door that is always there and did not say who it is.
+    pub(crate) fn is_local(&self) -> bool {
+        !self.named() && self.address.is_loopback() && self.endpoint.name == FIRST
     }
 
     /// Whether it may ask for anything at all.

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use daemon::identity::{self, Components};
+use daemon::launch::Secret;
 use daemon::{Launch, TaskSet};
 use model::{Clock, Health, Timestamp};
 use rustix::process::Signal;
@@ -91,6 +93,8 @@ pub struct Supervisor {
     folders: Folders,
     clock: Arc<dyn Clock>,
     epochs: Epochs,
+    /// What lets children into the embedded stream.
+    identities: Components,
     slots: BTreeMap<String, Slot>,
     table: StatusTable,
     commands: mpsc::Receiver<String>,
@@ -105,13 +109,20 @@ impl std::fmt::Debug for Supervisor {
 }
 
 impl Supervisor {
-    pub fn new(program: PathBuf, folders: Folders, clock: Arc<dyn Clock>, epochs: Epochs) -> (Self, Handle) {
+    pub fn new(
+        program: PathBuf,
+        folders: Folders,
+        clock: Arc<dyn Clock>,
+        epochs: Epochs,
+        identities: Components,
+    ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let table: StatusTable = Arc::default();
         let handle = Handle { table: Arc::clone(&table), commands: sender };
         let client = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
         let lines = TaskSet::new(CancellationToken::new());
-        (Self { program, folders, clock, epochs, slots: BTreeMap::new(), table, commands, client, lines }, handle)
+        let slots = BTreeMap::new();
+        (Self { program, folders, clock, epochs, identities, slots, table, commands, client, lines }, handle)
     }
 
     /// Runs until `stop`, then stops the children in order: sources first, then sinks, the broker last.
@@ -217,7 +228,8 @@ impl Supervisor {
             Action::Kill => slot.process.iter().for_each(|process| process.signal(Signal::KILL)),
             Action::Start { .. } => {
                 let started = async {
-                    let secrets = secrets::load(&self.folders.secrets(), &slot.plan.secrets)?;
+                    let mut secrets = secrets::load(&self.folders.secrets(), &slot.plan.secrets)?;
+                    secrets.extend(way_into_the_stream(&slot.plan, &self.identities)?);
                     let epoch = self.epochs.next(name)?;
                     let launch = Launch { epoch: Some(epoch), secrets };
                     Process::start(&self.program, &slot.plan, &launch).await
@@ -348,4 +360,15 @@ async fn join_all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     })
     .await;
     pending.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+/// The broker is handed what it knows children by, a child its own password.
+fn way_into_the_stream(plan: &ChildPlan, identities: &Components) -> std::io::Result<Option<(String, Secret)>> {
+    Ok(match (&plan.user, plan.role) {
+        (Some(user), _) => Some((identity::PASSWORD.to_owned(), identities.password(user))),
+        (None, Role::Broker) => {
+            Some((identity::COMPONENTS.to_owned(), Secret::new(serde_json::to_string(identities)?)))
+        }
+        (None, _) => None,
+    })
 }

@@ -20,6 +20,11 @@ impl Password {
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
+
+    /// The value itself; only at the rim that needs it.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Password {
@@ -66,6 +71,12 @@ impl Default for Access {
 }
 
 impl Access {
+    /// A name and its password, for a broker on this machine.
+    pub fn of(user: &str, password: &str) -> Self {
+        let (username, password) = (user.to_owned(), Password::new(password));
+        Self { sasl: Some(Sasl::Password { mechanism: "PLAIN", username, password }), ..Self::default() }
+    }
+
     /// A name as the cluster knows it.
     pub(super) fn full(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)

@@ -8,6 +8,7 @@ mod groups;
 mod offsets;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
@@ -29,7 +30,7 @@ pub use groups::{GroupDescription, GroupListing, MemberDescription};
 pub use offsets::{At, Found};
 
 use super::wire::Connection;
-use super::{Error, Settings};
+use super::{Access, Error, Settings};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// What a broker is told that a request may take, in milliseconds.
@@ -147,6 +148,7 @@ impl Source {
 #[derive(Debug)]
 pub struct Admin {
     client_id: String,
+    access: Arc<Access>,
     /// The first broker that answered; serves what any broker knows.
     first: Connection,
     /// Address by node.
@@ -160,11 +162,11 @@ impl Admin {
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
         let mut failure = None;
         for address in settings.bootstrap.split(',').map(str::trim) {
-            match Connection::open(address, &settings.client_id).await {
+            match Connection::open(address, &settings.client_id, &settings.access).await {
                 Ok(first) => {
                     let (nodes, connections) = (BTreeMap::new(), BTreeMap::new());
-                    let client_id = settings.client_id.clone();
-                    let mut admin = Self { client_id, first, nodes, controller: -1, connections };
+                    let (client_id, access) = (settings.client_id.clone(), Arc::clone(&settings.access));
+                    let mut admin = Self { client_id, access, first, nodes, controller: -1, connections };
                     admin.metadata().await?;
                     return Ok(admin);
                 }
@@ -201,7 +203,7 @@ impl Admin {
         match self.connections.entry(node) {
             std::collections::btree_map::Entry::Occupied(known) => Ok(known.into_mut()),
             std::collections::btree_map::Entry::Vacant(free) => {
-                Ok(free.insert(Connection::open(&address, &self.client_id).await?))
+                Ok(free.insert(Connection::open(&address, &self.client_id, &self.access).await?))
             }
         }
     }

@@ -10,13 +10,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Error;
+use super::access::Sasl;
+use super::{Access, Error};
 
 /// Longest answer, in bytes; a longer one ends the connection. What is no Kafka broker announces more at once.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -39,8 +43,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and asks what is spoken at the other end.
-    pub(super) async fn open(address: &str, client_id: &str) -> Result<Self, Error> {
+    /// Connects, asks what is spoken at the other end, and logs in where that is asked for.
+    pub(super) async fn open(address: &str, client_id: &str, access: &Access) -> Result<Self, Error> {
         let failed = |source| Error::Connect { address: address.to_owned(), source };
         let connecting = timeout(CONNECT_DEADLINE, TcpStream::connect(address));
         let stream = connecting.await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed)?;
@@ -51,7 +55,37 @@ impl Connection {
         let answer = connection.exchange(&ApiVersionsRequest::default(), FIRST_VERSION).await?;
         connection.versions =
             answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
+        connection.log_in(access).await?;
         Ok(connection)
+    }
+
+    /// PLAIN alone, which is what the embedded broker takes on the loopback interface.
+    async fn log_in(&mut self, access: &Access) -> Result<(), Error> {
+        let refused = |code: i16, reason: String| {
+            let code = ResponseError::try_from_code(code).unwrap_or(ResponseError::SaslAuthenticationFailed);
+            Err(Error::Refused { what: "the login".to_owned(), code, reason })
+        };
+        let (user, password) = match &access.sasl {
+            None => return Ok(()),
+            Some(Sasl::Password { mechanism: "PLAIN", username, password }) if access.tls.is_none() => {
+                (username, password.reveal())
+            }
+            Some(_) => {
+                let code = ResponseError::UnsupportedSaslMechanism.code();
+                return refused(code, "administration speaks SASL PLAIN without TLS only".to_owned());
+            }
+        };
+        let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str("PLAIN"));
+        let answer = self.ask(&handshake, 1).await?;
+        if answer.error_code != 0 {
+            return refused(answer.error_code, "the broker does not offer PLAIN here".to_owned());
+        }
+        let token = Bytes::from(format!("\0{user}\0{password}"));
+        let answer = self.ask(&SaslAuthenticateRequest::default().with_auth_bytes(token), 1).await?;
+        if answer.error_code != 0 {
+            return refused(answer.error_code, answer.error_message.map(|text| text.to_string()).unwrap_or_default());
+        }
+        Ok(())
     }
 
     /// Sends a request in the newest version up to `newest` that both sides know, and waits for the answer.
@@ -149,14 +183,14 @@ mod tests {
     #[tokio::test]
     async fn a_server_of_another_kind_is_recognised() {
         let (address, _task) = server(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        let error = Connection::open(&address, "test").await.unwrap_err();
+        let error = Connection::open(&address, "test", &Access::default()).await.unwrap_err();
         assert!(matches!(&error, Error::Ask { source, .. } if source.to_string().contains("right port")), "{error:?}");
     }
 
     #[tokio::test]
     async fn an_answer_to_another_request_is_refused() {
         let (address, _task) = server(&[0, 0, 0, 10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0]).await;
-        let error = Connection::open(&address, "test").await.unwrap_err();
+        let error = Connection::open(&address, "test", &Access::default()).await.unwrap_err();
         assert!(matches!(&error, Error::Unreadable { reason, .. } if reason.contains("another request")), "{error:?}");
     }
 
@@ -164,7 +198,7 @@ mod tests {
     async fn what_the_broker_does_not_speak_is_not_asked() {
         // correlation id 1, no error, one API: key 3, versions 40 to 41
         let (address, _task) = server(&[0, 0, 0, 16, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 3, 0, 40, 0, 41]).await;
-        let mut connection = Connection::open(&address, "test").await.unwrap();
+        let mut connection = Connection::open(&address, "test", &Access::default()).await.unwrap();
         let error = connection.ask(&MetadataRequest::default(), 9).await.unwrap_err();
         assert!(matches!(error, Error::NotSpoken { .. }), "{error:?}");
     }

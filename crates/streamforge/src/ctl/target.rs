@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
+use gateway::identities::{self, Login};
 use kafka::client::admin::Admin;
-use kafka::client::{Error, ResponseError, Settings};
+use kafka::client::{Access, Error, ResponseError, Settings};
 use serde::Deserialize;
 
 use crate::exit::{Failure, TRY_AGAIN, USAGE};
@@ -58,9 +60,20 @@ impl Target {
         self.registry.clone().or_else(local).unwrap_or_else(|| USUAL_REGISTRY.to_owned())
     }
 
-    /// How clients reach the stream.
+    /// How clients reach the stream: that of a local gateway under the name it left for its operator.
     pub(crate) fn settings(&self) -> Settings {
-        Settings::new(&self.kafka(), "sf-ctl")
+        let settings = Settings::new(&self.kafka(), "sf-ctl");
+        match self.operator() {
+            Some(login) => settings.with_access(Arc::new(Access::of(&login.user, login.password.reveal()))),
+            None => settings,
+        }
+    }
+
+    /// The login that belongs to the local gateway's stream; none for a stream that was named.
+    fn operator(&self) -> Option<Login> {
+        let is_local = |folder: &PathBuf| read(&folder.join("stream")).is_some();
+        let folder = if self.bootstrap.is_none() { self.folders().into_iter().find(is_local) } else { None };
+        folder.and_then(|folder| identities::operator(&folder))
     }
 
     /// A connection for administration.
@@ -70,11 +83,14 @@ impl Target {
 
     /// The broker that runs in the data folder named, or in the user's own or the demo's.
     fn announced(&self) -> Option<Announced> {
-        let folders = match &self.data_dir {
+        self.folders().iter().find_map(|folder| read(&folder.join("stream")).or_else(|| read(folder)))
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        match &self.data_dir {
             Some(folder) => vec![folder.clone()],
             None => [false, true].into_iter().filter_map(|demo| up::data_dir(None, demo).ok()).collect(),
-        };
-        folders.iter().find_map(|folder| read(&folder.join("stream")).or_else(|| read(folder)))
+        }
     }
 }
 

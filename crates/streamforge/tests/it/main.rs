@@ -13,6 +13,7 @@ mod documents;
 mod first_values;
 mod foreign_clients;
 mod harness;
+mod identities;
 mod kills;
 mod outage;
 mod pymodbus;

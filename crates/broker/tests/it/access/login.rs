@@ -177,7 +177,7 @@ async fn components_get_in_with_what_they_were_handed() {
         ("sf-adapter", vec!["write topic a.raw", "describe topic *"]),
     ];
     let kinds = kinds.into_iter().map(|(kind, rules)| (kind.to_owned(), rules.into_iter().map(String::from).collect()));
-    let components = Components::new(kinds.collect()).unwrap();
+    let components = Components::new(kinds.collect(), Vec::new()).unwrap();
     let handed = Secret::new(serde_json::to_string(&components).unwrap());
     let secrets = BTreeMap::from([(identity::COMPONENTS.to_owned(), handed)]);
     let broker = Site::start_launched(Launch { epoch: None, secrets }, |_| ()).await;
