@@ -1,8 +1,9 @@
 //! Who the gateway's processes are to the embedded broker, and what each kind of them may do there (STR-14).
 //!
 //! Adapters write what they read and nothing else; only this process writes clean readings, aggregates and alarms; sinks
-//! read. Programs of this machine that do not log in may read everything and use topics of their own as they like, but
-//! what is the gateway's they cannot change. Whoever may read the data folder may administer: `ctl` finds a login there.
+//! read. Programs of this machine that do not log in may read everything, bring readings as an adapter does (an adapter
+//! started by hand is such a program) and use topics of their own as they like; nothing else of the gateway's can they
+//! change. Whoever may read the data folder may administer: `ctl` finds a login there.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -53,7 +54,7 @@ const OF_LOCAL_PROGRAMS: [&str; 7] = [
     "idempotent_write cluster",
 ];
 /// What nobody but the gateway does to its topics, and to its consumer groups.
-const CHANGES_OF_TOPICS: [&str; 4] = ["write", "delete", "alter", "alter_configs"];
+const CHANGES_OF_TOPICS: [&str; 3] = ["delete", "alter", "alter_configs"];
 const CHANGES_OF_GROUPS: [&str; 3] = ["read", "delete", "alter_configs"];
 
 /// With a key that lives as long as this process.
@@ -74,6 +75,10 @@ fn local() -> Vec<String> {
     let ours = Topic::ALL.into_iter().map(Topic::name).chain(["dlq.*", "_*"]);
     for topic in ours {
         rules.extend(CHANGES_OF_TOPICS.iter().map(|change| format!("deny {change} topic {topic}")));
+        let write = format!("write topic {topic}");
+        if !OF_ADAPTERS.contains(&write.as_str()) && !topic.starts_with("dlq.") {
+            rules.push(format!("deny {write}"));
+        }
     }
     rules.extend(CHANGES_OF_GROUPS.iter().map(|change| format!("deny {change} group sf-*")));
     rules
@@ -132,10 +137,12 @@ mod tests {
 
     // STR-14
     #[test]
-    fn local_programs_may_change_nothing_that_is_the_gateways() {
+    fn local_programs_bring_readings_and_change_nothing_else_that_is_the_gateways() {
         let rules = local();
         for topic in Topic::ALL {
-            assert!(rules.contains(&format!("deny write topic {}", topic.name())));
+            assert!(rules.contains(&format!("deny delete topic {}", topic.name())));
+            let brings = topic.name().ends_with(".raw") || topic.name().starts_with("dlq.");
+            assert_eq!(rules.contains(&format!("deny write topic {}", topic.name())), !brings, "{}", topic.name());
         }
         assert!(rules.contains(&"deny read group sf-*".to_owned()));
         assert!(!OF_ADAPTERS.iter().chain(&OF_SINKS).any(|rule| rule.contains("clean") && rule.starts_with("write")));
