@@ -95,7 +95,10 @@ mod tests {
         assert!(!components.fits("sf-adapter/press-2", password.as_bytes()));
         assert!(!components.fits(&user, &password.as_bytes()[2..]));
         assert!(!components.fits(&user, b"") && !components.fits(&user, b"\xff\xff"));
-        assert!(!Components::new(kinds(), Vec::new()).unwrap().fits(&user, password.as_bytes()), "another start, another key");
+        assert!(
+            !Components::new(kinds(), Vec::new()).unwrap().fits(&user, password.as_bytes()),
+            "another start, another key"
+        );
         let sink = components.password("sf-sink/db");
         assert!(!components.fits("sf-sink/db", sink.reveal().as_bytes()), "no such kind");
         assert_eq!(components.kind("sf-adapter/"), None);

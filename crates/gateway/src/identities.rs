@@ -141,7 +141,8 @@ mod tests {
         let rules = local();
         for topic in Topic::ALL {
             assert!(rules.contains(&format!("deny delete topic {}", topic.name())));
-            let brings = topic.name().ends_with(".raw") || topic.name().starts_with("dlq.");
+            let brings = [Topic::TelemetryRaw, Topic::EventsRaw, Topic::AlarmsRaw].contains(&topic)
+                || topic.name().starts_with("dlq.");
             assert_eq!(rules.contains(&format!("deny write topic {}", topic.name())), !brings, "{}", topic.name());
         }
         assert!(rules.contains(&"deny read group sf-*".to_owned()));

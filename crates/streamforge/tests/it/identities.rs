@@ -47,5 +47,5 @@ fn programs_of_this_machine_use_the_stream_and_leave_the_gateways_topics_alone()
     assert!(refused.failure(64).to_lowercase().contains("authoriz"), "{refused:?}");
     let data = setup.data().display().to_string();
     run(&[&deletion[..], &["--data-dir", &data]].concat()).lines();
-    gateway.stop("gateway");
+    gateway.stop("TERM");
 }
