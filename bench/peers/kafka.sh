@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Apache Kafka as a peer: one node, KRaft, in a folder of its own.
 #   kafka.sh install FOLDER             fetches Kafka and its dependencies with Maven, once
-#   kafka.sh run FOLDER DATA PORT PORT2 formats DATA and runs a broker on PORT (controller on PORT2) until it is ended
+#   kafka.sh run FOLDER DATA PORT PORT2 [MORE [OPTION...]]
+#                                       formats DATA and runs a broker on PORT (controller on PORT2) until it is ended;
+#                                       the file MORE has further settings, OPTIONs go to the formatting
 # "not run: ..." and exit code 3 mean that something it needs is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -43,8 +45,10 @@ EOF
     # the settings of Kafka's own start script
     java="java -Xms1G -Xmx1G -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35
         -XX:+ExplicitGCInvokesConcurrent -Djava.awt.headless=true -cp $folder/lib/*"
+    [ $# -lt 6 ] || cat "$6" >>"$data/server.properties"
     set -f # the class path's star is for Java
-    $java kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAA -c "$data/server.properties" >"$data/format.log" 2>&1
+    $java kafka.tools.StorageTool format -t AAAAAAAAQACAAAAAAAAAAA -c "$data/server.properties" "${@:7}" \
+        >"$data/format.log" 2>&1
     linked= # the broker shall not outlive whoever started it
     command -v setpriv >/dev/null && linked="setpriv --pdeathsig TERM"
     exec $linked $java kafka.Kafka "$data/server.properties" >"$data/output.log" 2>&1

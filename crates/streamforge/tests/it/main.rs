@@ -12,6 +12,7 @@ mod ctl;
 mod documents;
 mod first_values;
 mod foreign_clients;
+mod guarded;
 mod harness;
 mod identities;
 mod kills;

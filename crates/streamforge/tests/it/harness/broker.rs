@@ -1,6 +1,7 @@
 //! A broker that runs alone, as a service does, and commands that are run against it.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -22,6 +23,8 @@ pub(crate) struct Broker {
     /// Where it listens for Kafka clients.
     listen: String,
     data: PathBuf,
+    /// More for its command line, from its next start on.
+    pub(crate) options: Vec<String>,
 }
 
 /// What a command printed.
@@ -76,7 +79,7 @@ impl Broker {
         let manager = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let data = folder.path().join("data");
-        let mut broker = Self { child: None, data, folder, manager, listen };
+        let mut broker = Self { child: None, data, folder, manager, listen, options: Vec::new() };
         broker.start_again();
         broker
     }
@@ -93,6 +96,7 @@ impl Broker {
         let child = Command::new(PROGRAM)
             .args(["broker", "--listen", &self.listen, "--registry-listen", "127.0.0.1:0", "--data-dir"])
             .arg(self.data())
+            .args(&self.options)
             .env("NOTIFY_SOCKET", self.folder.path().join("notify"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
@@ -182,6 +186,16 @@ impl Broker {
 pub(crate) fn run(arguments: &[&str]) -> Printed {
     let output = Command::new(PROGRAM).args(arguments).stdin(Stdio::null()).output();
     Printed::of(&output.expect("the command runs"))
+}
+
+/// Runs `streamforge` with something to read.
+pub(crate) fn run_with_input(arguments: &[&str], input: &str) -> Printed {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command runs");
+    let written = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    written.expect("the command reads");
+    Printed::of(&child.wait_with_output().expect("the command runs"))
 }
 
 impl Drop for Broker {

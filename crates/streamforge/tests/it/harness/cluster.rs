@@ -30,12 +30,18 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts both in `root` and waits until they answer.
     pub(crate) fn start(folder: &Path, root: &Path, kafka: SocketAddr, registry: SocketAddr) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/peers/kafka.sh");
-        let broker = Command::new(script)
+        Self::start_with(folder, root, [kafka, free_address(), registry], &[])
+    }
+
+    /// With more for Kafka: a file of settings, then options for formatting its disk.
+    pub(crate) fn start_with(folder: &Path, root: &Path, addresses: [SocketAddr; 3], more: &[String]) -> Self {
+        let [kafka, controller, registry] = addresses;
+        let broker = Command::new("../../bench/peers/kafka.sh")
             .arg("run")
             .arg(folder)
             .arg(root.join("kafka"))
-            .args([kafka.port().to_string(), free_address().port().to_string()])
+            .args([kafka.port().to_string(), controller.port().to_string()])
+            .args(more)
             .stdin(Stdio::null())
             .spawn()
             .expect("Kafka starts");

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use broker::{Broker, Printed, run};
+pub(crate) use broker::{Broker, Printed, run, run_with_input};
 pub(crate) use cluster::{Cluster, kafka_folder};
 pub(crate) use database::{Database, rows_as_ledger};
 pub(crate) use gateway::{Gateway, component, components, written};
