@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing or measuring needs and is not there yet. Debian and Ubuntu; elsewhere it names what is missing.
 #
-#   scripts/setup.sh build    a C and a C++ compiler
+#   scripts/setup.sh build    a C and a C++ compiler, CMake, OpenSSL's headers and libraries
 #   scripts/setup.sh test     PostgreSQL's server programs, kcat, ip, and a Python environment with the clients of others
 #   scripts/setup.sh bench    libmodbus
 #
@@ -54,9 +54,11 @@ setup_build() {
         return 1
     fi
     local missing=()
-    # librdkafka, zstd, zlib, mimalloc and aws-lc are compiled from source; librdkafka asks for C++ as well
+    # librdkafka, curl, zstd, zlib, mimalloc and aws-lc are compiled from source; librdkafka asks for C++ and CMake as well
     if ! compiles cc stdlib.h c || ! compiles c++ string c++; then missing+=(gcc g++ libc6-dev); fi
     have make || missing+=(make)
+    have cmake || missing+=(cmake)
+    compiles cc openssl/ssl.h c || missing+=(libssl-dev)
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 }
 

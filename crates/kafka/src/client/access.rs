@@ -121,6 +121,10 @@ impl Access {
                 config.set("ssl.ca.location", file.display().to_string());
                 // the provider of tokens is signed by the same authority, or by one that the system trusts
                 config.set("https.ca.location", file.display().to_string());
+            } else {
+                // the folders of all distributions, not only that of the one where the library was built
+                config.set("ssl.ca.location", "probe");
+                config.set("https.ca.location", "probe");
             }
             if let Some((certificate, key)) = &tls.certificate {
                 config.set("ssl.certificate.location", certificate.display().to_string());
@@ -198,6 +202,28 @@ mod tests {
             assert_eq!(config.get("security.protocol"), protocol);
         }
         assert!(!format!("{sasl:?}").contains("hunter2"), "G-10");
+    }
+
+    // STR-30
+    #[test]
+    fn the_library_was_built_with_all_that_a_cluster_may_ask_for() {
+        let sasl = Sasl::Token {
+            token_url: "https://idp.plant/token".to_owned(),
+            client_id: "gw".to_owned(),
+            client_secret: Password::new("hunter2"),
+            scope: Some("kafka".to_owned()),
+        };
+        let access = Access { tls: Some(Tls::default()), sasl: Some(sasl), ..Access::default() };
+        assert_eq!(access.missing(), None);
+        let mut config = ClientConfig::new();
+        access.apply(&mut config);
+        config.create_native_config().expect("every setting is known");
+        let sasl = Sasl::Password {
+            mechanism: "SCRAM-SHA-512",
+            username: "gw".to_owned(),
+            password: Password::new("hunter2"),
+        };
+        assert_eq!(Access { sasl: Some(sasl), ..access }.missing(), None);
     }
 
     // STR-30
