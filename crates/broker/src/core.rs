@@ -120,6 +120,16 @@ pub(crate) fn log_error_code(error: &commitlog::Error) -> ResponseError {
     }
 }
 
+/// What a coordinator says of its own notes that did not become durable: words after which clients look for the
+/// coordinator and ask again, as those of Apache Kafka's coordinators are. A failed disk ends this process; its successor
+/// knows what was kept.
+pub(crate) fn coordinator_error_code(error: &SyncError) -> ResponseError {
+    match error {
+        SyncError::Retry { .. } => ResponseError::CoordinatorNotAvailable,
+        _ => ResponseError::NotCoordinator,
+    }
+}
+
 /// The protocol's word for an append that did not become durable.
 pub(crate) fn sync_error_code(error: &SyncError) -> ResponseError {
     match error {

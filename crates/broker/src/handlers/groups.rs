@@ -19,7 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use super::{result_code, text};
 use crate::coordinator::classic::{Answer, Group, Identity, Input, Join, Joined, Phase, Sync, Synced};
 use crate::coordinator::{Kind, consumer};
-use crate::core::{Core, sync_error_code};
+use crate::core::{Core, coordinator_error_code};
 use crate::dispatch::Call;
 use crate::random;
 
@@ -297,5 +297,5 @@ async fn delete_one(core: &Core, id: &str) -> Result<(), ResponseError> {
         return Err(ResponseError::GroupIdNotFound);
     }
     core.groups.delete(id, || core.offsets.remove(id, |_, _| true))??;
-    core.offsets.sync().durable().await.map_err(|error| sync_error_code(&error))
+    core.offsets.sync().durable().await.map_err(|error| coordinator_error_code(&error))
 }

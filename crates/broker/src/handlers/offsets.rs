@@ -18,7 +18,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{code, result_code, text};
 use crate::coordinator::{Committed, Kind, Speaker, consumer};
-use crate::core::{Core, sync_error_code};
+use crate::core::{Core, coordinator_error_code};
 use crate::dispatch::Call;
 use crate::limits::OFFSET_NOTE_BYTES_MAX;
 
@@ -75,7 +75,7 @@ async fn store(
     let group: &str = &request.group_id;
     let ticket = core.groups.commit(group, &speaker, || core.offsets.commit(group, offsets))??;
     match ticket {
-        Some(ticket) => ticket.durable().await.map_err(|error| sync_error_code(&error)),
+        Some(ticket) => ticket.durable().await.map_err(|error| coordinator_error_code(&error)),
         None => Ok(()),
     }
 }
@@ -210,7 +210,7 @@ async fn delete_offsets(
         core.offsets.remove(group, |topic, partition| gone.contains(&(topic, partition)))
     })?;
     if let Some(ticket) = removed {
-        ticket.durable().await.map_err(|error| sync_error_code(&error))?;
+        ticket.durable().await.map_err(|error| coordinator_error_code(&error))?;
     }
     Ok(topics)
 }

@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use super::{result_code, text};
 use crate::commit::Ticket;
 use crate::coordinator::{Committed, Speaker};
-use crate::core::{Core, sync_error_code};
+use crate::core::{Core, coordinator_error_code};
 use crate::dispatch::Call;
 use crate::limits::{ENDING_WAIT_MAX, OFFSET_NOTE_BYTES_MAX, TRANSACTIONAL_ID_BYTES_MAX};
 use crate::topics::{OFFSETS_TOPIC, is_internal};
@@ -62,10 +62,7 @@ async fn decide(core: &Core, id: &str, request: Request) -> Result<Answer, Respo
 
 async fn durable(ticket: Option<Ticket>) -> Result<(), ResponseError> {
     let Some(ticket) = ticket else { return Ok(()) };
-    ticket.durable().await.map_err(|error| match sync_error_code(&error) {
-        ResponseError::NotEnoughReplicasAfterAppend => ResponseError::CoordinatorNotAvailable,
-        code => code,
-    })
+    ticket.durable().await.map_err(|error| coordinator_error_code(&error))
 }
 
 /// Versions before `since` know fenced producers only by their epoch.

@@ -1,7 +1,9 @@
 //! Transactions as librdkafka's transactional producer and its readers of committed records see them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use commitlog::{Crash, Fault, SimVfs};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
@@ -208,4 +210,94 @@ async fn many_transactional_ids_write_side_by_side() {
     abort(&producers[0].1).await.unwrap();
     commit(&producers[1].1).await.unwrap();
     assert_eq!(read(&broker, "orders", "read_committed", 2).await, ["b", "c"]);
+}
+
+/// What a reader of committed records finds of the transaction after the crash: record by record, and the group's offset.
+async fn outcome(broker: &TestBroker) -> [bool; 3] {
+    let mut found = [false; 3];
+    for partition in 0..2 {
+        let consumer = broker.consumer(&[("isolation.level", "read_committed")]);
+        eventually("nothing is undecided", async || {
+            // offsets for readers of committed records end where something is undecided
+            let committed = consumer.fetch_watermarks("orders", partition, PATIENCE).unwrap().1;
+            committed == broker.consumer(&[]).fetch_watermarks("orders", partition, PATIENCE).unwrap().1
+        })
+        .await;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("orders", partition, Offset::Beginning).unwrap();
+        consumer.assign(&list).unwrap();
+        // the record that was there before the transaction, and the one that was committed behind it
+        let closing = blocking_take(consumer).await;
+        found[usize::try_from(partition).unwrap()] = closing.contains(&"in it".to_owned());
+    }
+    let consumer = broker.consumer(&[("group.id", "sink")]);
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition("orders", 0);
+    found[2] = consumer.committed_offsets(asked, PATIENCE).unwrap().elements()[0].offset() == Offset::Offset(1);
+    found
+}
+
+/// Reads until the record that closes the topic.
+async fn blocking_take(consumer: BaseConsumer) -> Vec<String> {
+    tokio::task::spawn_blocking(move || {
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|last| last != "after it") {
+            seen.extend(take(&consumer, 1).into_iter().map(|record| record.payload));
+        }
+        seen
+    })
+    .await
+    .unwrap()
+}
+
+/// A transaction that writes to two partitions and commits an offset, whose commit meets a power cut at its `nth` disk
+/// operation; false when the commit was through before.
+async fn power_cut_at(nth: u64) -> bool {
+    let disk = SimVfs::new();
+    let mut broker = TestBroker::start_on(Arc::new(disk.clone()), |_| ()).await;
+    broker.create_topic("orders", 2, &[]).await;
+    let producer = initialised(&broker, "sink", &[]).await;
+    producer.begin_transaction().unwrap();
+    produce(&producer, "orders", 0, "in it").await;
+    produce(&producer, "orders", 1, "in it").await;
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset("orders", 0, Offset::Offset(1)).unwrap();
+    let group = broker.consumer(&[("group.id", "sink")]).group_metadata().unwrap();
+    let add = move |producer: &FutureProducer| producer.send_offsets_to_transaction(&offsets, &group, PATIENCE);
+    blocking(&producer, add).await.unwrap();
+
+    let begun = disk.calls();
+    disk.fail_call(nth, Fault::PowerCut);
+    let committing = {
+        let producer = producer.clone();
+        tokio::spawn(async move { commit(&producer).await })
+    };
+    let hit = || disk.calls() >= begun + nth;
+    eventually("the power goes, or the commit is through", async || hit() || committing.is_finished()).await;
+    let through = !hit();
+    let crash = [Crash::LoseUnsynced, Crash::KeepAll, Crash::Random(nth)][usize::try_from(nth % 3).unwrap()];
+    broker.restart_on(Arc::new(disk.crash(crash))).await;
+    // it went on asking meanwhile
+    let reported = committing.await.unwrap();
+    assert_eq!(reported, Ok(()), "operation {nth}, {crash:?}: a producer hears of a broker that is away, and waits");
+    let plain = broker.producer(&[]);
+    produce(&plain, "orders", 0, "after it").await;
+    produce(&plain, "orders", 1, "after it").await;
+    let found = outcome(&broker).await;
+    assert_eq!(found, [true; 3], "operation {nth}, {crash:?}");
+    !through
+}
+
+// STR-11, I1, F1, F6: the power goes at every single disk operation of a commit, between the decision and each of its
+// markers too; the producer goes on when the broker is back, and its transaction is there, whole and once
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_at_any_point_of_a_commit_leaves_it_whole() {
+    for begin in (1..).step_by(6) {
+        let [a, b, c, d, e, f] = std::array::from_fn(|place| power_cut_at(begin + place as u64));
+        let met = tokio::join!(a, b, c, d, e, f);
+        if !met.5 {
+            assert!(begin > 6, "the cuts met hardly anything: {met:?}");
+            return;
+        }
+    }
 }
