@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +20,10 @@ use crate::places::{Full, Place, Places};
 
 /// Pause after a failed accept: out of descriptors, most likely, and that passes only when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Send buffer of a connection from this machine, in bytes, which the kernel doubles. It would let the buffer grow to its
+/// limit of several MB, and more on the way than the processor's cache holds costs 40 % of the speed of a catch-up: 2.1
+/// instead of 3.5 GB/s by `sendfile`. Connections from elsewhere keep the kernel's way: long distances need much on the way.
+const LOOPBACK_SEND_BUFFER: usize = 768 * 1024;
 
 /// What all listeners share: the limits on connections and on what they hold.
 #[derive(Debug, Clone)]
@@ -96,6 +101,11 @@ async fn serve(
     core.metrics.connections.inc();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot switch off the delay of small packets");
+    }
+    if address.is_loopback()
+        && let Err(error) = set_socket_send_buffer_size(&stream, LOOPBACK_SEND_BUFFER)
+    {
+        tracing::debug!(%error, "cannot set the size of the send buffer");
     }
     match admit(house, endpoint, stream, address, stop).await {
         Ok(()) | Err(Ended::Stopping | Ended::LoginFailed) => {}
