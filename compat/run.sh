@@ -8,7 +8,8 @@
 #
 # The program under test is SF_COMPAT_PROGRAM, or the debug build, which is built first. Everything else that is needed is
 # installed into the cache. What passes is listed in CLIENT/tests.allow and must pass; what does not pass is explained in
-# CLIENT/FINDINGS.md. What cannot run on this machine is printed as `not run: ...`.
+# CLIENT/FINDINGS.md. What cannot run on this machine is printed as `not run: ...`. Options of the broker that the cases of a
+# client need stand in CLIENT/broker.options.
 set -euo pipefail
 compat=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=lib/broker.sh
@@ -16,7 +17,7 @@ source "$compat/lib/broker.sh"
 # shellcheck source=lib/judge.sh
 source "$compat/lib/judge.sh"
 
-every=(confluent-kafka kcat kafka-python aiokafka rskafka franz-go java)
+every=(confluent-kafka kcat kafka-python aiokafka rskafka franz-go java librdkafka)
 short= killed_every=
 clients=()
 while [ $# -gt 0 ]; do
@@ -61,6 +62,7 @@ for client in "${clients[@]}"; do
         not_run=$((not_run + 1))
         continue
     fi
+    SF_COMPAT_BROKER_OPTIONS=$(cat "$compat/$client/broker.options" 2>/dev/null || true)
     broker_start "$work/$client"
     export SF_COMPAT_WORK=$work/$client SF_COMPAT_CASES= SF_COMPAT_KILLED_EVERY=$killed_every
     if [ -n "$short" ]; then SF_COMPAT_CASES=$(listed "$compat/$client/tests.short" | paste -sd, -); fi

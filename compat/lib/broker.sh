@@ -30,6 +30,9 @@ broker_run() {
         options+=(--listener "name=tls,address=${SF_COMPAT_TLS_BOOTSTRAP:-127.0.0.1:0},$secure"
             --listener "name=sasl,address=${SF_COMPAT_SASL_BOOTSTRAP:-127.0.0.1:0},$secure,sasl=required")
     fi
+    # what one client's cases need beside
+    # shellcheck disable=SC2206  # words
+    options+=(${SF_COMPAT_BROKER_OPTIONS:-})
     "$SF_COMPAT_PROGRAM" broker --data-dir "$folder/data" --listen "$kafka" --registry-listen "${registry#http://}" \
         "${options[@]}" >>"$folder/broker.log" 2>&1 </dev/null &
     broker_pid=$!

@@ -56,11 +56,11 @@ pub(crate) fn facts(core: &Core, endpoint: &Endpoint) -> Vec<Fact> {
     let per_address = settings.connections_per_address_max;
     let mut facts = vec![
         given("advertised.listeners", &advertised, Kind::List, "where clients of this listener are told to connect"),
-        built_in(
+        given(
             "auto.create.topics.enable",
-            &false,
+            &settings.auto_create_partitions.is_some(),
             Kind::Boolean,
-            "topics do not come into being by being asked for",
+            "whether a topic comes into being by being asked for",
         ),
         built_in("broker.id", &NODE_ID.0, Kind::Int, "the only broker"),
         built_in("connections.max.idle.ms", &idle_ms, Kind::Long, "a connection that is silent for longer is closed"),
@@ -94,7 +94,7 @@ pub(crate) fn facts(core: &Core, endpoint: &Endpoint) -> Vec<Fact> {
             "incremental fetch sessions; without room a client names all of its partitions each time",
         ),
         built_in("node.id", &NODE_ID.0, Kind::Int, "the only broker"),
-        built_in("num.partitions", &1, Kind::Int, "partitions of a topic whose creator names none"),
+        given("num.partitions", &settings.partitions(), Kind::Int, "partitions of a topic whose creator names none"),
         built_in("offsets.retention.minutes", &-1, Kind::Int, "committed offsets never expire"),
         given(
             "storage.reserve.bytes",

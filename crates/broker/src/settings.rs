@@ -52,6 +52,9 @@ pub struct Options {
     /// Milliseconds after which the committed offsets of a group that nobody uses are dropped; absent is never.
     #[arg(long, env = "SF_BROKER_OFFSETS_RETENTION_MS")]
     pub offsets_retention_ms: Option<u64>,
+    /// Let a topic come into being when a client asks for it, with this many partitions; absent, it has to be created.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..), env = "SF_BROKER_AUTO_CREATE_PARTITIONS")]
+    pub auto_create_partitions: Option<i32>,
     /// Connections in all.
     #[arg(long, default_value_t = 1_000)]
     pub connections_max: usize,
@@ -113,6 +116,8 @@ pub struct Settings {
     pub consumer_heartbeat_ms: i32,
     /// How long the offsets of a group that nobody uses are kept; `None` is for ever.
     pub offsets_retention_ms: Option<i64>,
+    /// Partitions of a topic that comes into being by being asked for; `None` is that none does.
+    pub auto_create_partitions: Option<i32>,
     /// Bytes appended to the group offsets after which they are written anew and the old ones dropped.
     pub offsets_rewrite_bytes: u64,
     /// How often it is looked at whether a compacted log wants compaction.
@@ -144,9 +149,17 @@ impl Settings {
             consumer_session_ms: 45_000,
             consumer_heartbeat_ms: 3_000,
             offsets_retention_ms: None,
+            auto_create_partitions: None,
             offsets_rewrite_bytes: 4 * 1024 * 1024,
             compaction_interval: Duration::from_secs(15),
         }
+    }
+}
+
+impl Settings {
+    /// Partitions of a topic whose creator names none.
+    pub(crate) fn partitions(&self) -> i32 {
+        self.auto_create_partitions.unwrap_or(1)
     }
 }
 
@@ -176,6 +189,7 @@ impl TryFrom<Options> for Settings {
             connections_per_user_max: options.connections_per_user_max,
             group_initial_delay_ms: 250,
             offsets_retention_ms: options.offsets_retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+            auto_create_partitions: options.auto_create_partitions,
             ..Self::on_free_ports(options.data_dir)
         })
     }

@@ -213,10 +213,13 @@ impl TopicConfig {
         self.get(name).parse().unwrap_or(-1)
     }
 
+    pub(crate) fn compacted(&self) -> bool {
+        self.get("cleanup.policy").contains("compact")
+    }
+
     pub(crate) fn log_options(&self) -> LogOptions {
         let positive = |name: &str| u64::try_from(self.number(name)).ok();
-        let policy = self.get("cleanup.policy");
-        let (deletes, compact) = (policy.contains("delete"), policy.contains("compact"));
+        let deletes = self.get("cleanup.policy").contains("delete");
         let retention_ms = Some(self.number("retention.ms")).filter(|ms| *ms >= 0 && deletes);
         let retention_bytes = positive("retention.bytes").filter(|_| deletes);
         LogOptions {
@@ -226,7 +229,7 @@ impl TopicConfig {
             retention_ms,
             retention_bytes,
             max_batch_bytes: usize::try_from(self.number("max.message.bytes")).unwrap_or(1024 * 1024),
-            compact,
+            compact: self.compacted(),
             delete_retention_ms: self.number("delete.retention.ms"),
         }
     }

@@ -35,7 +35,7 @@ mod verify;
 mod vfs;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use compact::{Codec, Compacted, KEY_BYTES_MAX, UNPACKED_BYTES_MAX, Uncompressed};
+pub use compact::{Codec, Compacted, KEY_BYTES_MAX, UNPACKED_BYTES_MAX, Uncompressed, keyless};
 pub use error::{Error, SyncError};
 pub use flush::{Done, Flusher};
 pub use log::{Appended, Log, LogOptions, remove_dir};

@@ -319,7 +319,15 @@ impl Groups {
 
     /// Runs `action` if the group has no members, and forgets the group.
     pub(crate) fn delete<T>(&self, id: &str, action: impl FnOnce() -> T) -> Result<T, ResponseError> {
+        let now = self.now();
+        // after a pause of the broker's own the next tick says first how long it was
+        let on_time = self.elapsed() - self.last_tick.load(Ordering::Relaxed) <= STALL_MS;
         let done = self.with(id, false, |slot| {
+            if on_time {
+                // a member whose session is over is none, also when no tick has said so yet
+                let letters = slot.step_classic(id, classic::Input::Tick, now, self.offsets.now_ms());
+                slot.send(&self.offsets, letters);
+            }
             if slot.kind.has_members() {
                 return Err(ResponseError::NonEmptyGroup);
             }

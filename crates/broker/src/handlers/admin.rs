@@ -20,7 +20,7 @@ use super::{configs, text, topic_name};
 use crate::core::{Core, NODE_ID};
 use crate::dispatch::Call;
 use crate::topic_config::{KEYS, TopicConfig};
-use crate::topics::{Refusal, Topic};
+use crate::topics::{self, Refusal, Topic};
 
 pub(crate) async fn create_topics(core: Arc<Core>, call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let mut names: Vec<&str> = request.topics.iter().map(|topic| &**topic.name).collect();
@@ -62,7 +62,7 @@ fn create(
     dry_run: bool,
 ) -> Result<(Option<Arc<Topic>>, TopicConfig, i32), Refusal> {
     let partitions = match (wanted.num_partitions, wanted.assignments.len()) {
-        (-1, 0) => 1,
+        (-1, 0) => core.settings.partitions(),
         (-1, assigned) => i32::try_from(assigned).unwrap_or(i32::MAX),
         (count, 0) => count,
         _ => {
@@ -96,6 +96,21 @@ fn create(
     let topic = core.topics.create(&wanted.name, partitions, config.clone())?;
     tracing::info!(topic = %topic.name, partitions, "topic created");
     Ok((Some(topic), config, partitions))
+}
+
+/// Creates a topic because it was asked for, with the default settings, where the operator wants that.
+pub(super) fn create_asked_for(core: &Core, name: &str) -> Result<Arc<Topic>, Refusal> {
+    let Some(partitions) = core.settings.auto_create_partitions.filter(|_| !topics::is_internal(name)) else {
+        return Err(Refusal::new(ResponseError::UnknownTopicOrPartition, "there is no such topic"));
+    };
+    match core.topics.create(name, partitions, TopicConfig::default()) {
+        Ok(topic) => {
+            tracing::info!(%topic.name, partitions, "topic created, because a client asked for it");
+            Ok(topic)
+        }
+        // somebody else was quicker
+        Err(refusal) => core.topics.get(name).ok_or(refusal),
+    }
 }
 
 /// Every partition has its one copy on the one broker.

@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::{code, text, topic_name};
+use super::{admin, code, text, topic_name};
 use crate::apis::{APIS, announced_min};
 use crate::core::{Core, LEADER_EPOCH, NODE_ID};
 use crate::dispatch::Call;
@@ -49,6 +49,7 @@ pub(crate) async fn metadata(core: Arc<Core>, call: Call, request: MetadataReque
         let described = describe(topic);
         if operations { described.with_topic_authorized_operations(TOPIC_OPERATIONS) } else { described }
     };
+    let create = request.allow_auto_topic_creation;
     // version 0 has no way to say "none": an empty list means all
     let wanted = request.topics.filter(|topics| call.version > 0 || !topics.is_empty());
     let topics = match wanted {
@@ -66,6 +67,10 @@ pub(crate) async fn metadata(core: Arc<Core>, call: Call, request: MetadataReque
                 let error = match &wanted.name {
                     None => ResponseError::UnknownTopicId,
                     Some(name) if topics::check_name(name).is_err() => ResponseError::InvalidTopicException,
+                    Some(name) if create => match admin::create_asked_for(&core, name) {
+                        Ok(topic) => return describe(&topic),
+                        Err(refusal) => refusal.code,
+                    },
                     Some(_) => ResponseError::UnknownTopicOrPartition,
                 };
                 missing(error, wanted.name, wanted.topic_id, call.version)

@@ -1,6 +1,6 @@
 //! Produce.
 //!
-//! Batches are stored as they come; only their headers are read. What a request brings is written while the request is
+//! Batches are stored as they come; only their headers are read, and the keys of what a compacted topic gets. What a request brings is written while the request is
 //! read, in order; the answer follows when the disk has it. Records of a transaction are written under its lock.
 
 use std::sync::Arc;
@@ -11,12 +11,16 @@ use commitlog::batch::{Batches, Header};
 use kafka::protocol::decode_request;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
 use crate::access::enforce::{self, Verdict};
 use crate::access::throttle::Bill;
+use crate::codec::Codecs;
 use crate::core::{Core, log_error_code, sync_error_code};
 use crate::dispatch::{Call, Refused, Reply, encode};
 use crate::partition::Partition;
@@ -100,10 +104,17 @@ fn write_topic(
     let topic = topic.ok_or(missing);
     let mut answers = Vec::with_capacity(data.partition_data.len());
     for part in &data.partition_data {
-        let answer = PartitionProduceResponse::default().with_index(part.index);
+        let mut answer = PartitionProduceResponse::default().with_index(part.index);
+        let keyless = match &topic {
+            Ok(topic) if refusal.is_none() && topic.config.compacted() => {
+                keyless(part.records.as_deref().unwrap_or_default())
+            }
+            _ => Vec::new(),
+        };
         let stored = match (refusal, &topic) {
             (Some(error), _) => Err(error),
             (None, Err(error)) => Err(*error),
+            (None, Ok(_)) if !keyless.is_empty() => Err(ResponseError::InvalidRecord),
             (None, Ok(topic)) => write(core, call, request, topic, part, scratch),
         };
         answers.push(match stored {
@@ -114,6 +125,10 @@ fn write_topic(
             }
             Err(error) => {
                 core.metrics.count_error(call.api, error.code());
+                if !keyless.is_empty() && call.version >= 8 {
+                    answer.error_message = Some(StrBytes::from_static_str("records of a compacted topic need keys"));
+                    answer.record_errors = keyless;
+                }
                 answer.with_error_code(error.code()).with_base_offset(-1)
             }
         });
@@ -173,6 +188,15 @@ fn write(
             Err(log_error_code(&error))
         }
     }
+}
+
+/// The records that a compacted topic refuses, of the first batch that has any.
+fn keyless(records: &[u8]) -> Vec<BatchIndexAndErrorMessage> {
+    let without = Batches::new(records).flatten().map(|(header, batch)| commitlog::keyless(&header, batch, &Codecs));
+    let why = || Some(StrBytes::from_static_str("it has no key"));
+    let wrong =
+        |index| BatchIndexAndErrorMessage::default().with_batch_index(index).with_batch_index_error_message(why());
+    without.filter(|indices| !indices.is_empty()).take(1).flatten().map(wrong).collect()
 }
 
 /// Whose transaction the records belong to; refuses what no client may write. What is malformed is judged by the log.

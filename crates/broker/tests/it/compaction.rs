@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use commitlog::batch::Builder;
+use kafka_protocol::messages::{ProduceRequest, produce_request};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::FutureRecord;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::support::{PATIENCE, TestBroker, eventually};
+use crate::wire::{Wire, topic};
 
 const TOPIC: &str = "state";
 
@@ -66,4 +70,34 @@ async fn compacted_topics_keep_the_newest_values() {
         found.iter().map(|(key, offset, value)| (key.clone(), (*offset, value.clone().unwrap()))).collect();
     assert_eq!(last, newest);
     assert!(found.is_sorted_by_key(|(_, offset, _)| *offset));
+}
+
+// STR-05: a record without a key could never be compacted away, so a compacted topic does not take it (KIP-467)
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_keys_are_refused_and_named() {
+    const INVALID_RECORD: i16 = 87;
+    let broker = TestBroker::start().await;
+    broker.create_topic(TOPIC, 1, &[("cleanup.policy", "compact,delete")]).await;
+    let mut wire = Wire::connect(&broker).await;
+    let batch = Builder::new(1_000).keyed(1_000, Some(b"k"), Some(b"v")).keyed(1_000, None, Some(b"v")).build();
+    let part = produce_request::PartitionProduceData::default().with_records(Some(batch.into()));
+    let data = produce_request::TopicProduceData::default().with_name(topic(TOPIC)).with_partition_data(vec![part]);
+    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(1_000).with_topic_data(vec![data]);
+    for version in [7, 9] {
+        let answer = wire.ask(version, &request).await;
+        let told = &answer.responses[0].partition_responses[0];
+        let wrong: Vec<i32> = told.record_errors.iter().map(|record| record.batch_index).collect();
+        assert_eq!((told.error_code, told.base_offset), (INVALID_RECORD, -1));
+        // before version 8 there is no room for the records
+        assert_eq!(wrong, if version < 8 { vec![] } else { vec![1] });
+    }
+    for compression in ["gzip", "zstd"] {
+        let producer = broker.producer(&[("compression.type", compression)]);
+        let text = "alike ".repeat(100);
+        let record: FutureRecord<'_, str, str> = FutureRecord::to(TOPIC).partition(0).payload(&text);
+        let (error, _) = producer.send(record, PATIENCE).await.unwrap_err();
+        assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::InvalidRecord), "{compression}");
+        let record = FutureRecord::to(TOPIC).partition(0).key("k").payload(&text);
+        producer.send(record, PATIENCE).await.unwrap();
+    }
 }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kafka_protocol::messages::{DeleteGroupsRequest, GroupId, JoinGroupRequest, SyncGroupRequest, join_group_request};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
 use crate::support::{PATIENCE, TestBroker, produce, take};
+use crate::wire::{Wire, text};
 
 const FAST: [(&str, &str); 3] =
     [("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "200"), ("auto.offset.reset", "earliest")];
@@ -337,4 +339,32 @@ async fn offsets_go_only_when_the_operator_wants_it_and_nobody_is_there() {
     })
     .await
     .unwrap();
+}
+
+// STR-11: the clock says who is a member, not when the broker has last looked at it
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_deleted_as_soon_as_the_sessions_of_its_members_are_over() {
+    const SESSION_MS: i32 = 1_000;
+    const NON_EMPTY_GROUP: i16 = 68;
+    let broker = TestBroker::start().await;
+    let mut wires = Vec::new();
+    for index in 0..8 {
+        let mut wire = Wire::connect(&broker).await;
+        let group = GroupId(text(&format!("g{index}")));
+        let one = join_group_request::JoinGroupRequestProtocol::default().with_name(text("range"));
+        let join = JoinGroupRequest::default().with_group_id(group.clone()).with_session_timeout_ms(SESSION_MS);
+        let join = join.with_rebalance_timeout_ms(SESSION_MS).with_protocol_type(text("consumer"));
+        let joined = wire.ask(3, &join.with_protocols(vec![one])).await;
+        let sync = SyncGroupRequest::default().with_group_id(group.clone()).with_member_id(joined.member_id);
+        assert_eq!(wire.ask(2, &sync.with_generation_id(joined.generation_id)).await.error_code, 0);
+        let delete = DeleteGroupsRequest::default().with_groups_names(vec![group]);
+        assert_eq!(wire.ask(1, &delete).await.results[0].error_code, NON_EMPTY_GROUP);
+        wires.push((Instant::now(), wire, delete));
+    }
+    let mut answers = Vec::new();
+    for (heard, wire, delete) in &mut wires {
+        tokio::time::sleep_until(*heard + Duration::from_millis(SESSION_MS.unsigned_abs().into())).await;
+        answers.push(wire.ask(1, delete).await.results[0].error_code);
+    }
+    assert_eq!(answers, [0; 8]);
 }

@@ -283,3 +283,31 @@ async fn a_console_gets_its_pages() {
     let producers = wire.ask(0, &DescribeProducersRequest::default().with_topics(vec![asked])).await;
     assert_eq!(producers.topics[0].partitions[0].active_producers.len(), 1);
 }
+
+// a topic comes into being by being asked for where the operator wants it, and nowhere else
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_come_into_being_by_being_asked_for() {
+    let asked = |names: &[&str]| {
+        let topics = names
+            .iter()
+            .map(|name| metadata_request::MetadataRequestTopic::default().with_name(Some(topic(name))))
+            .collect();
+        MetadataRequest::default().with_topics(Some(topics))
+    };
+    let seen = |answer: MetadataResponse| -> Vec<(i16, usize)> {
+        answer.topics.iter().map(|topic| (topic.error_code, topic.partitions.len())).collect()
+    };
+    let plain = TestBroker::start().await;
+    let mut wire = Wire::connect(&plain).await;
+    assert_eq!(seen(wire.ask(12, &asked(&["a"])).await), [(UNKNOWN_TOPIC, 0)]);
+    assert_eq!(seen(wire.ask(12, &asked(&["a"])).await), [(UNKNOWN_TOPIC, 0)]);
+
+    let broker = TestBroker::start_with(|settings| settings.auto_create_partitions = Some(4)).await;
+    let mut wire = Wire::connect(&broker).await;
+    let only_looked = asked(&["a"]).with_allow_auto_topic_creation(false);
+    assert_eq!(seen(wire.ask(12, &only_looked).await), [(UNKNOWN_TOPIC, 0)]);
+    assert_eq!(seen(wire.ask(12, &asked(&["a", "a/b"])).await), [(0, 4), (INVALID_TOPIC, 0)]);
+    assert_eq!(seen(wire.ask(12, &only_looked).await), [(0, 4)]);
+    // before version 4 a client cannot say that it only looks
+    assert_eq!(seen(wire.ask(1, &asked(&["b"])).await), [(0, 4)]);
+}

@@ -55,6 +55,14 @@ impl Latest {
     }
 }
 
+/// Which records of a batch, counted from 0, have no key: no newer one could ever replace them. Of a batch that cannot be
+/// read it is not known.
+pub fn keyless(header: &Header, batch: &[u8], codec: &dyn Codec) -> Vec<i32> {
+    let Some(unpacked) = Unpacked::open(header, batch, codec) else { return Vec::new() };
+    let Some(records) = unpacked.records(header) else { return Vec::new() };
+    (0..).zip(records).filter(|(_, record)| record.key.is_none()).map(|(index, _)| index).collect()
+}
+
 /// The records of a batch, unpacked where they were packed.
 enum Unpacked<'a> {
     Plain(&'a [u8]),
@@ -64,9 +72,11 @@ enum Unpacked<'a> {
 impl<'a> Unpacked<'a> {
     /// `None` for a batch that is not looked into: of a transaction, a marker, or one that cannot be unpacked.
     fn of(header: &Header, batch: &'a [u8], codec: &dyn Codec) -> Option<Self> {
-        if header.control() || header.transactional() {
-            return None;
-        }
+        if header.control() || header.transactional() { None } else { Self::open(header, batch, codec) }
+    }
+
+    /// `None` for a batch that cannot be unpacked.
+    fn open(header: &Header, batch: &'a [u8], codec: &dyn Codec) -> Option<Self> {
         let body = batch.get(HEADER_BYTES..header.size())?;
         match header.attributes & COMPRESSION {
             0 => Some(Self::Plain(body)),

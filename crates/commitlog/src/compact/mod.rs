@@ -33,6 +33,7 @@ use crate::num::to_u64;
 use crate::recovery::Damage;
 use crate::segment::{self, Segment, Window};
 use crate::vfs::{OpenMode, Vfs, VfsFile};
+pub use filter::keyless;
 use filter::{Filter, Latest};
 pub(crate) use marks::MARKS_FILE;
 use marks::Marks;

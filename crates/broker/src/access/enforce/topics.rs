@@ -28,7 +28,13 @@ const GROUP: i8 = 32;
 impl Guarded for MetadataRequest {
     fn guard(&mut self, asking: &Asking<'_>) -> Verdict<MetadataResponse> {
         let version = asking.version;
-        let allowed = |name: &str, id| asking.topic_or_id(Operation::Describe, name, id);
+        // to ask for a topic may create it
+        let creates = self.allow_auto_topic_creation && asking.core.settings.auto_create_partitions.is_some();
+        let may_create = |name: &str| asking.cluster(Operation::Create) || asking.topic(Operation::Create, name);
+        let allowed = |name: &str, id| {
+            let new = creates && !name.is_empty() && asking.core.topics.get(name).is_none();
+            asking.topic_or_id(Operation::Describe, name, id) && (!new || may_create(name))
+        };
         let denied = self.topics.as_mut().map(|topics| {
             asking
                 .take_out(topics, |topic| allowed(topic.name.as_ref().map_or("", |name| name.as_str()), topic.topic_id))

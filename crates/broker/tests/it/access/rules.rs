@@ -345,6 +345,29 @@ async fn listings_show_what_may_be_described() {
     assert!(answer.topics.iter().all(|topic| topic.error_code != TOPIC_DENIED || topic.topic_id.is_nil()));
 }
 
+// STR-14: to ask for a topic that would come into being asks for the right to create it
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_create_a_topic_does_not_do_so_by_asking_for_it() {
+    let broker = Site::start(|settings| settings.auto_create_partitions = Some(1)).await;
+    let mut admin = member(&broker, ADMIN).await;
+    add_user(&mut admin, "ada").await;
+    make_topic(&mut admin, "a.there").await;
+    add_rules(&mut admin, vec![rule("ada", ALLOW, DESCRIBE, TOPIC, "a.*"), rule("ada", ALLOW, CREATE, TOPIC, "a.new")])
+        .await;
+    let mut ada = member(&broker, "ada").await;
+    for (name, create, expected) in [
+        ("a.there", true, 0),
+        ("a.other", true, TOPIC_DENIED),
+        ("a.other", false, 3),
+        ("a.new", true, 0),
+        ("b.new", true, TOPIC_DENIED),
+    ] {
+        let one = metadata_request::MetadataRequestTopic::default().with_name(Some(topic(name)));
+        let request = MetadataRequest::default().with_topics(Some(vec![one])).with_allow_auto_topic_creation(create);
+        assert_eq!(ask(&mut ada, 12, request, |answer| answer.topics[0].error_code).await, expected, "{name} {create}");
+    }
+}
+
 // STR-14: rules over the protocol, after a restart, and away again
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_are_described_kept_and_deleted() {
