@@ -1,7 +1,8 @@
 //! Produce.
 //!
-//! Batches are stored as they come; only their headers are read, and the keys of what a compacted topic gets. What a request brings is written while the request is
-//! read, in order; the answer follows when the disk has it. Records of a transaction are written under its lock.
+//! Batches are stored as they come; only their headers are read, and the keys of what a compacted topic gets. What a
+//! request brings is written while the request is read, in order; the answer follows when the disk has it. Records of a
+//! transaction are written under its lock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
