@@ -17,7 +17,7 @@ source "$compat/lib/broker.sh"
 # shellcheck source=lib/judge.sh
 source "$compat/lib/judge.sh"
 
-every=(confluent-kafka kcat kafka-python aiokafka rskafka franz-go java librdkafka)
+every=(confluent-kafka kcat kafka-python aiokafka rskafka franz-go java librdkafka librdkafka-crate)
 short= killed_every=
 clients=()
 while [ $# -gt 0 ]; do

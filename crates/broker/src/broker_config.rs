@@ -54,6 +54,8 @@ pub(crate) fn facts(core: &Core, endpoint: &Endpoint) -> Vec<Fact> {
     let advertised = format!("{}://{}:{}", endpoint.name, endpoint.host, endpoint.port);
     let idle_ms = IDLE_DEADLINE.as_millis();
     let per_address = settings.connections_per_address_max;
+    let login_ms = settings.login_lifetime.map_or(0, |time| time.as_millis());
+    let offsets_minutes = settings.offsets_retention_ms.map_or(-1, |ms| (ms / 60_000).clamp(1, i32::MAX.into()));
     let mut facts = vec![
         given("advertised.listeners", &advertised, Kind::List, "where clients of this listener are told to connect"),
         given(
@@ -64,6 +66,7 @@ pub(crate) fn facts(core: &Core, endpoint: &Endpoint) -> Vec<Fact> {
         ),
         built_in("broker.id", &NODE_ID.0, Kind::Int, "the only broker"),
         built_in("connections.max.idle.ms", &idle_ms, Kind::Long, "a connection that is silent for longer is closed"),
+        given("connections.max.reauth.ms", &login_ms, Kind::Long, "a login holds for so long; 0 is for ever"),
         built_in("default.replication.factor", &1, Kind::Int, "there is one broker"),
         built_in("delete.topic.enable", &true, Kind::Boolean, "topics can be deleted"),
         given(
@@ -95,7 +98,12 @@ pub(crate) fn facts(core: &Core, endpoint: &Endpoint) -> Vec<Fact> {
         ),
         built_in("node.id", &NODE_ID.0, Kind::Int, "the only broker"),
         given("num.partitions", &settings.partitions(), Kind::Int, "partitions of a topic whose creator names none"),
-        built_in("offsets.retention.minutes", &-1, Kind::Int, "committed offsets never expire"),
+        given(
+            "offsets.retention.minutes",
+            &offsets_minutes,
+            Kind::Int,
+            "committed offsets of a group that nobody uses are kept for so long; -1 is for ever",
+        ),
         given(
             "storage.reserve.bytes",
             &settings.reserve_bytes,

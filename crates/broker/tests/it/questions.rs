@@ -136,6 +136,29 @@ async fn settings_say_where_they_come_from() {
     assert_ne!(answer.results[3].error_code, 0);
 }
 
+// what an operator has set is what clients are told, under Apache Kafka's names
+#[tokio::test(flavor = "multi_thread")]
+async fn the_brokers_own_settings_are_told() {
+    let names =
+        ["auto.create.topics.enable", "connections.max.reauth.ms", "num.partitions", "offsets.retention.minutes"];
+    let told = async |broker: &TestBroker| -> Vec<String> {
+        let one = describe_configs_request::DescribeConfigsResource::default()
+            .with_resource_type(4)
+            .with_resource_name(text("1"))
+            .with_configuration_keys(Some(names.iter().map(|name| text(name)).collect()));
+        let answer =
+            Wire::connect(broker).await.ask(4, &DescribeConfigsRequest::default().with_resources(vec![one])).await;
+        answer.results[0].configs.iter().map(|config| config.value.as_deref().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(told(&TestBroker::start().await).await, ["false", "0", "1", "-1"]);
+    let broker = TestBroker::start_with(|settings| {
+        settings.auto_create_partitions = Some(4);
+        settings.login_lifetime = Some(std::time::Duration::from_secs(5));
+        settings.offsets_retention_ms = Some(7_200_000);
+    });
+    assert_eq!(told(&broker.await).await, ["true", "5000", "4", "120"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_change_one_by_one() {
     let broker = TestBroker::start().await;
