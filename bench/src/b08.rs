@@ -8,12 +8,14 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
-use rdkafka::config::ClientConfig;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use crate::consume::Reader;
 use crate::node::{self, Acknowledge, JVM_WARM_UP, Node, PEER};
@@ -21,7 +23,7 @@ use crate::noise::Guard;
 use crate::record::Row;
 use crate::slices::{self, Outcome, Plan};
 use crate::stats::{Random, float};
-use crate::{Options, clock, say};
+use crate::{Options, clock, say, stats};
 
 const TOPIC: &str = "bench";
 const BUSY_TOPIC: &str = "busy";
@@ -32,6 +34,7 @@ const RECORDS: u64 = 1024 * 1024;
 const SLICE: Duration = Duration::from_millis(1500);
 /// Records a millisecond while something is produced: 20 MB/s.
 const BUSY_RECORDS: u64 = 20;
+const BUSY_VALUE_BYTES: usize = 1000;
 const CLIENT: [(&str, &str); 5] = [
     ("acks", "all"),
     ("compression.codec", "none"),
@@ -54,8 +57,11 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Row>> {
     while begin.elapsed() < JVM_WARM_UP {
         kafka.read_while_producing()?;
     }
+    kafka.produced.clear();
     let outcome = slices::paired(&plan, &mut || ours.read_while_producing(), &mut || kafka.read_while_producing())?;
+    say::progress(&format!("produced meanwhile: ours {:.1}, peer {:.1} MB/s", ours.produced(), kafka.produced()));
     let busy = row("consume MB/s while 20 MB/s are produced / Kafka", options, &outcome);
+    let busy = busy.set("produced_mb_s", ours.produced()).set("peer_produced_mb_s", kafka.produced());
     rows.push(busy.set("peer_program", PEER).set("peer_topic", mode.peer_topic()));
     let outcome = slices::paired(&plan, &mut || ours.read(), &mut || kafka.read())?;
     rows.push(row("consume MB/s, warm cache / Kafka", options, &outcome).set("peer_program", PEER));
@@ -72,11 +78,27 @@ fn row(name: &str, options: &Options, outcome: &Outcome) -> Row {
         .set("fetch", "1 MiB per partition, 50 MiB in all, one connection")
 }
 
+/// Counts the records that were acknowledged.
+struct Deliveries(Arc<AtomicU64>);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        self.0.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
+    }
+}
+
 /// A broker with a full topic.
 struct Filled {
     node: Node,
     reader: Reader,
-    producer: ThreadedProducer<DefaultProducerContext>,
+    producer: ThreadedProducer<Deliveries>,
+    acknowledged: Arc<AtomicU64>,
+    /// MB/s that were acknowledged while somebody read, slice by slice: the other half of that measurement.
+    produced: Vec<f64>,
     random: Random,
 }
 
@@ -89,9 +111,11 @@ impl Filled {
         for (key, value) in CLIENT {
             client.set(key, value);
         }
-        let producer = client.create()?;
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let producer = ThreadedProducer::from_config_and_context(&client, Deliveries(Arc::clone(&acknowledged)))?;
         let reader = Reader::open(node.address, TOPIC, usize::try_from(PARTITIONS)?)?;
-        let mut filled = Self { node, reader, producer, random: Random::new(1) };
+        let random = Random::new(1);
+        let mut filled = Self { node, reader, producer, acknowledged, produced: Vec::new(), random };
         say::progress(&format!("filling the topic of {}", filled.node.bootstrap()));
         filled.send(TOPIC, RECORDS)?;
         filled.producer.flush(Duration::from_secs(120))?;
@@ -125,14 +149,22 @@ impl Filled {
         let stop = Arc::new(AtomicBool::new(false));
         let (producer, stopped) = (self.producer.clone(), Arc::clone(&stop));
         let busy = std::thread::spawn(move || keep_busy(&producer, &stopped));
+        let (begin, before) = (clock::now(), self.acknowledged.load(Ordering::Relaxed));
         let speed = self.read();
+        let records = self.acknowledged.load(Ordering::Relaxed) - before;
+        let produced = float(records * BUSY_VALUE_BYTES as u64) / 1e6 / begin.elapsed().as_secs_f64();
         stop.store(true, Ordering::Relaxed);
-        let sent = busy.join().map_err(|_| anyhow::anyhow!("the producing thread panicked"))??;
+        busy.join().map_err(|_| anyhow::anyhow!("the producing thread panicked"))??;
         self.producer.flush(Duration::from_secs(60))?;
-        if sent == 0 {
+        if records == 0 {
             bail!("nothing was produced meanwhile");
         }
+        self.produced.push(produced);
         speed
+    }
+
+    fn produced(&self) -> f64 {
+        stats::median(&self.produced).unwrap_or_default()
     }
 
     fn read_cold(&mut self) -> anyhow::Result<f64> {
@@ -141,9 +173,9 @@ impl Filled {
     }
 }
 
-/// Produces by a timetable until told to stop; how many records.
-fn keep_busy(producer: &ThreadedProducer<DefaultProducerContext>, stop: &AtomicBool) -> anyhow::Result<u64> {
-    let value = vec![7_u8; 1000];
+/// Produces by a timetable until told to stop.
+fn keep_busy(producer: &ThreadedProducer<Deliveries>, stop: &AtomicBool) -> anyhow::Result<()> {
+    let value = vec![7_u8; BUSY_VALUE_BYTES];
     let begin = clock::now();
     let mut sent = 0_u64;
     let mut tick = 0_u32;
@@ -157,15 +189,10 @@ fn keep_busy(producer: &ThreadedProducer<DefaultProducerContext>, stop: &AtomicB
             sent += 1;
         }
     }
-    Ok(sent)
+    Ok(())
 }
 
-fn produce(
-    producer: &ThreadedProducer<DefaultProducerContext>,
-    topic: &str,
-    key: &[u8],
-    value: &[u8],
-) -> anyhow::Result<()> {
+fn produce(producer: &ThreadedProducer<Deliveries>, topic: &str, key: &[u8], value: &[u8]) -> anyhow::Result<()> {
     use rdkafka::error::{KafkaError, RDKafkaErrorCode};
     let mut record = BaseRecord::to(topic).key(key).payload(value);
     while let Err((error, back)) = producer.send(record) {

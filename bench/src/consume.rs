@@ -53,7 +53,8 @@ impl Reader {
         }
         self.answer.resize(length, 0);
         self.stream.read_exact(&mut self.answer)?;
-        let mut answer = Bytes::from(std::mem::take(&mut self.answer));
+        let whole = Bytes::from(std::mem::take(&mut self.answer));
+        let mut answer = whole.clone();
         ResponseHeader::decode(&mut answer, 0)?;
         let response = FetchResponse::decode(&mut answer, VERSION)?;
         let mut received = 0;
@@ -67,8 +68,9 @@ impl Reader {
                 self.positions[usize::try_from(partition.partition_index)?] = next;
             }
         }
-        drop(response);
-        self.answer = answer.try_into_mut().map(Vec::from).unwrap_or_default();
+        drop((response, answer));
+        // the same memory for the next answer: pages that are faulted in and zeroed anew would be measured as the broker's
+        self.answer = whole.try_into_mut().map(Vec::from).unwrap_or_default();
         if received == 0 {
             self.positions.fill(0);
         }
