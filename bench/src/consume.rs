@@ -41,7 +41,7 @@ impl Reader {
         Ok(Self { stream, topic, positions: vec![0; partitions], answer: Vec::new(), correlation_id: 0, first: 0 })
     }
 
-    /// One fetch: bytes of record batches received; 0 at the end of all partitions, and the positions start anew.
+    /// One fetch: bytes of whole record batches received; 0 at the end of all partitions, and the positions start anew.
     pub fn fetch(&mut self) -> anyhow::Result<usize> {
         let request = self.request()?;
         self.stream.write_all(&request)?;
@@ -63,8 +63,9 @@ impl Reader {
                 bail!("partition {} answers with error {}", partition.partition_index, partition.error_code);
             }
             let Some(records) = &partition.records else { continue };
-            received += records.len();
-            if let Some(next) = next_offset(records) {
+            let (bytes, next) = whole_batches(records);
+            received += bytes;
+            if let Some(next) = next {
                 self.positions[usize::try_from(partition.partition_index)?] = next;
             }
         }
@@ -100,15 +101,39 @@ impl Reader {
     }
 }
 
-/// The offset behind the last whole batch; a batch cut off at the end is fetched again.
-fn next_offset(mut records: &[u8]) -> Option<i64> {
-    let mut next = None;
-    while records.len() >= HEADER_BYTES {
-        let size = 12 + usize::try_from(i32::from_be_bytes(records[8..12].try_into().ok()?)).ok()?;
-        let rest = records.get(size..)?;
-        let base = i64::from_be_bytes(records[..8].try_into().ok()?);
-        next = Some(base + i64::from(i32::from_be_bytes(records[23..27].try_into().ok()?)) + 1);
-        records = rest;
+/// Bytes of the whole batches, and the offset behind the last of them. A batch cut off at the end is fetched again, so its
+/// bytes count when they come whole.
+fn whole_batches(records: &[u8]) -> (usize, Option<i64>) {
+    let (mut rest, mut next) = (records, None);
+    while let Some((size, after)) = batch(rest) {
+        (rest, next) = (&rest[size..], Some(after));
     }
-    next
+    (records.len() - rest.len(), next)
+}
+
+/// Size of the first batch in bytes, and the offset behind it; `None` when it is cut off.
+fn batch(records: &[u8]) -> Option<(usize, i64)> {
+    let header = records.get(..HEADER_BYTES)?;
+    let size = 12 + usize::try_from(i32::from_be_bytes(header[8..12].try_into().ok()?)).ok()?;
+    records.get(..size)?;
+    let base = i64::from_be_bytes(header[..8].try_into().ok()?);
+    Some((size, base + i64::from(i32::from_be_bytes(header[23..27].try_into().ok()?)) + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_is_cut_off_does_not_count() {
+        let mut one = [0_u8; 100];
+        one[8..12].copy_from_slice(&88_i32.to_be_bytes());
+        one[23..27].copy_from_slice(&4_i32.to_be_bytes());
+        let mut two = one;
+        two[..8].copy_from_slice(&5_i64.to_be_bytes());
+        let both = [one, two].concat();
+        assert_eq!(whole_batches(&both), (200, Some(10)));
+        assert_eq!(whole_batches(&both[..199]), (100, Some(5)));
+        assert_eq!(whole_batches(&both[..99]), (0, None));
+    }
 }
