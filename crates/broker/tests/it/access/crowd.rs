@@ -1,6 +1,8 @@
 //! Many clients, slow clients, silent clients: limits hold and memory stays modest.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiVersionsRequest;
@@ -20,40 +22,82 @@ fn memory() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// Set for the process that runs the one test alone.
+/// Set for the process that is the broker alone: its memory is measured, and it needs a descriptor for each connection.
 const ALONE: &str = "SF_TEST_CROWD_ALONE";
+const CROWD: usize = 10_000;
 
-/// Connections that both ends of this process may have descriptors for, ten thousand at most.
+/// Takes as many descriptors as the system lets it; how many connections that is, ten thousand at most.
 fn crowd() -> usize {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let descriptors = limit.maximum.map_or(usize::MAX, |most| usize::try_from(most).unwrap());
-    (descriptors.saturating_sub(500) / 2).min(10_000)
+    // other tests of this process need some
+    descriptors.saturating_sub(1_000).min(CROWD)
 }
 
 // security D.4 39: ten thousand idle connections, and the broker serves on
 #[test]
 fn a_silent_crowd_takes_little_memory() {
-    if std::env::var_os(ALONE).is_none() {
-        // memory and descriptors are the process's, and other tests take some of both
-        let arguments = ["access::crowd::a_silent_crowd_takes_little_memory", "--exact", "--nocapture"];
-        let output = Command::new(std::env::current_exe().unwrap()).args(arguments).env(ALONE, "1").output().unwrap();
-        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{said}\n{errors}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if std::env::var_os(ALONE).is_some() {
+        runtime.block_on(serve_a_crowd());
         return;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(hold_a_crowd());
+    let arguments = ["access::crowd::a_silent_crowd_takes_little_memory", "--exact", "--nocapture"];
+    let mut broker = Command::new(std::env::current_exe().unwrap())
+        .args(arguments)
+        .env(ALONE, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(broker.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = said.filter_map(|line| line.strip_prefix("crowd: ").map(str::to_owned));
+    let address = said.next().expect("the broker's address").parse().unwrap();
+    let count = crowd();
+    let held = runtime.block_on(gather(address, count));
+    writeln!(broker.stdin.as_mut().unwrap(), "{count}").unwrap();
+    let each: usize = said.next().expect("what the broker holds").parse().unwrap();
+    // few connections would only show the noise
+    assert!(each < 10 * 1024 || count < 2_000, "{each} bytes for each of {count} connections");
+    runtime.block_on(async {
+        let mut one = Client::connect(address).await;
+        assert_eq!(one.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    });
+    println!("{count} silent connections, {each} bytes each");
+    drop((held, broker.stdin.take()));
+    assert!(broker.wait().unwrap().success());
 }
 
-async fn hold_a_crowd() {
+/// The broker's side: says its address, is told how many have come, says how many bytes it took for each.
+async fn serve_a_crowd() {
+    crowd();
     let broker = Site::start(|settings| {
         settings.connections_max = 20_000;
         settings.connections_per_address_max = 20_000;
     })
     .await;
-    let address = broker.handle().kafka();
-    let (count, before) = (crowd(), memory());
+    let before = memory();
+    say(&broker.handle().kafka().to_string());
+    let count: usize = told().await.unwrap().parse().unwrap();
+    let open = format!(" {count}");
+    eventually("all are held", async || broker.figures("sf_broker_connections{")[0].ends_with(&open)).await;
+    say(&(memory().saturating_sub(before) / count).to_string());
+    while told().await.is_some() {} // until the other side has seen enough
+}
+
+/// A line for the other side, which skips those of the test harness.
+fn say(what: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\ncrowd: {what}").unwrap();
+}
+
+/// The next line of the other side.
+async fn told() -> Option<String> {
+    tokio::task::spawn_blocking(|| std::io::stdin().lines().next()?.ok()).await.unwrap()
+}
+
+async fn gather(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut held = Vec::with_capacity(count);
     for number in 0..count {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -65,13 +109,7 @@ async fn hold_a_crowd() {
         }
         held.push(stream);
     }
-    let open = format!(" {count}");
-    eventually("all are held", async || broker.figures("sf_broker_connections{")[0].ends_with(&open)).await;
-    let each = memory().saturating_sub(before) / count;
-    // few connections would only show the noise
-    assert!(each < 10 * 1024 || count < 2_000, "{each} bytes for each of {count} connections");
-    let mut one = Client::connect(address).await;
-    assert_eq!(one.call(3, &ApiVersionsRequest::default()).await.error_code, 0);
+    held
 }
 
 /// Whether the broker ends the connection, and after what time on its clock.
