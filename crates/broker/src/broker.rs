@@ -360,6 +360,7 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
         }
         let free = core.disk.look().and_then(|free| i64::try_from(free).ok());
         core.metrics.disk_free_bytes.set(free.unwrap_or(-1));
+        raise_stopped_logs(&core);
         report_health(&core, &ctx);
         for tls in endpoints.iter().filter_map(|endpoint| endpoint.tls.as_ref()) {
             tls.look();
@@ -389,6 +390,17 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
             }
         }
         count = count.wrapping_add(1);
+    }
+}
+
+/// A write that failed and could not be undone stops a log as a failed fsync does, and only the recovery of the next start
+/// puts it in order: a broker that ran on would refuse its records for ever.
+fn raise_stopped_logs(core: &Core) {
+    for topic in &core.topics.all() {
+        if let Some(partition) = topic.partitions.iter().find(|partition| partition.log.stopped()) {
+            let (topic, partition) = (&topic.name, partition.index);
+            core.committer.failure().raise(&format!("the log of {topic} {partition} has stopped after a failed write"));
+        }
     }
 }
 

@@ -91,8 +91,8 @@ pub enum Error {
         /// The file that was set aside, or the segment where that was not possible.
         path: PathBuf,
     },
-    /// An fsync failed earlier: this log takes nothing more until the process has restarted and recovered.
-    #[error("log {} has stopped after a failed sync", path.display())]
+    /// An fsync failed earlier, or a write that could not be undone: this log takes nothing more until the process has restarted and recovered.
+    #[error("log {} has stopped after a failed write or sync", path.display())]
     Stopped {
         /// Folder of the log.
         path: PathBuf,

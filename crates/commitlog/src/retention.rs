@@ -155,7 +155,7 @@ impl Log {
         write_synced(&*self.vfs, &path, &index::encode(&footer, &[], &[], &producers))
     }
 
-    /// Whether an fsync of this log has failed.
+    /// Whether an fsync of this log has failed, or a write that could not be undone.
     pub fn stopped(&self) -> bool {
         self.state().condition == Condition::Stopped
     }

@@ -1,10 +1,12 @@
-//! The broker on a disk that fails for real: an fsync error injected into the running process (F9). Needs `strace`; says
-//! so where there is none.
+//! The broker on disks that fail for real: an fsync error injected into the running process (F9), file systems that are
+//! full (F10) and one that turns read-only under it. They need `strace` and the right to mount; where something is missing
+//! they say so.
 
 #![expect(clippy::unwrap_used, reason = "also in the helpers of the tests a panic is the report")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -159,4 +161,129 @@ fn an_fsync_error_ends_the_broker_and_nothing_of_it_is_acknowledged() {
     broker.start_again();
     let stored = stored(&broker);
     assert!(before.is_subset(&stored), "{} of {} are there", stored.len(), before.len());
+}
+
+/// A file system of its own, gone when dropped.
+struct Mount {
+    folder: tempfile::TempDir,
+}
+
+impl Mount {
+    fn tmpfs() -> Result<Self, String> {
+        let mount = Self { folder: tempfile::tempdir().unwrap() };
+        succeeds("mount", &["-t", "tmpfs", "-o", "size=24m", "tmpfs", &mount.point()])?;
+        Ok(mount)
+    }
+
+    /// An image of 24 MB in a file.
+    fn ext4() -> Result<Self, String> {
+        let mount = Self { folder: tempfile::tempdir().unwrap() };
+        let image = mount.image();
+        std::fs::File::create(&image).and_then(|file| file.set_len(24 << 20)).unwrap();
+        succeeds("mkfs.ext4", &["-q", &image])?;
+        mount.attach()?;
+        Ok(mount)
+    }
+
+    fn image(&self) -> String {
+        self.folder.path().join("image").to_str().unwrap().to_owned()
+    }
+
+    fn point(&self) -> String {
+        let point = self.folder.path().join("mounted");
+        std::fs::create_dir_all(&point).unwrap();
+        point.to_str().unwrap().to_owned()
+    }
+
+    fn attach(&self) -> Result<(), String> {
+        succeeds("mount", &["-o", "loop", &self.image(), &self.point()])
+    }
+
+    fn data(&self) -> PathBuf {
+        Path::new(&self.point()).join("data")
+    }
+
+    /// Takes all room but this many bytes; the file that takes it.
+    fn fill(&self, left: u64) -> PathBuf {
+        let path = Path::new(&self.point()).join("filler");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while file.write_all(&[0; 64 * 1024]).and_then(|()| file.sync_all()).is_ok() {}
+        let taken = file.metadata().unwrap().len();
+        file.set_len(taken - left).and_then(|()| file.sync_all()).unwrap();
+        path
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        drop(succeeds("umount", &["--lazy", &self.point()]));
+    }
+}
+
+/// Fills the file system under a working broker, makes room again, and kills it.
+fn outlive_a_full_disk(mount: &Mount) {
+    let mut broker = Broker::start_in(mount.data(), &["--reserve-bytes", "0"]);
+    broker.ctl(&["topics", "create", TOPIC, "--partitions", "1", "--execute"]).lines();
+    let answers = Arc::new(Answers::default());
+    let producer = producer(&broker, &answers);
+    send(&producer, 0..200);
+    let filler = mount.fill(256 * 1024);
+    send(&producer, 200..1_000);
+    let refused = *answers.refused.lock().unwrap();
+    assert!(refused > 0, "a full disk refuses: {}", broker.log());
+    std::fs::remove_file(filler).unwrap();
+    send(&producer, 1_000..1_100);
+    let acknowledged = answers.acknowledged.lock().unwrap().clone();
+    assert!((1_000..1_100).all(|number| acknowledged.contains(&number)), "room again: {}", broker.log());
+    assert!(acknowledged.len() >= 300, "{} acknowledged", acknowledged.len());
+    broker.kill();
+    broker.start_again();
+    let stored = stored(&broker);
+    assert!(acknowledged.is_subset(&stored), "{} of {} are there", stored.len(), acknowledged.len());
+    assert!(broker.stop().success());
+}
+
+// F10, STR-07
+#[test]
+fn a_full_tmpfs_refuses_and_loses_nothing() {
+    match external().and_then(|()| Mount::tmpfs()) {
+        Ok(mount) => outlive_a_full_disk(&mount),
+        Err(why) => not_run("a full tmpfs", &why),
+    }
+}
+
+// F10, STR-07
+#[test]
+fn a_full_ext4_refuses_and_loses_nothing() {
+    match external().and_then(|()| Mount::ext4()) {
+        Ok(mount) => outlive_a_full_disk(&mount),
+        Err(why) => not_run("a full ext4", &why),
+    }
+}
+
+// F9, STR-03: what a kernel does to a file system whose disk fails
+#[test]
+fn an_ext4_that_turns_read_only_ends_the_broker_and_loses_nothing() {
+    let mount = match external().and_then(|()| Mount::ext4()) {
+        Ok(mount) => mount,
+        Err(why) => return not_run("an ext4 that turns read-only", &why),
+    };
+    let mut broker = Broker::start_in(mount.data(), &["--reserve-bytes", "0"]);
+    broker.ctl(&["topics", "create", TOPIC, "--partitions", "1", "--execute"]).lines();
+    let answers = Arc::new(Answers::default());
+    let producer = producer(&broker, &answers);
+    send(&producer, 0..200);
+    succeeds("mount", &["-o", "remount,abort", &mount.point()]).unwrap();
+    send(&producer, 200..260);
+    assert!(!broker.ended().success());
+    let acknowledged = answers.acknowledged.lock().unwrap().clone();
+    assert_eq!(acknowledged, (0..200).collect(), "{}", broker.log());
+    succeeds("umount", &[&mount.point()]).unwrap();
+    // 1: what was wrong has been mended
+    drop(succeeds("e2fsck", &["-f", "-y", &mount.image()]));
+    mount.attach().unwrap();
+    broker.start_again();
+    let stored = stored(&broker);
+    assert!(acknowledged.is_subset(&stored), "{} of {} are there", stored.len(), acknowledged.len());
+    assert!(broker.stop().success());
 }

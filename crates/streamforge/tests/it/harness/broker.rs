@@ -66,20 +66,26 @@ impl Printed {
 impl Broker {
     /// Starts a broker and waits until it says that it is ready.
     pub(crate) fn start() -> Self {
-        Self::start_on("127.0.0.1:0".to_owned())
+        Self::start_on("127.0.0.1:0".to_owned(), None, &[])
+    }
+
+    /// Starts a broker that keeps its data in a folder of the caller's.
+    pub(crate) fn start_in(data: PathBuf, options: &[&str]) -> Self {
+        Self::start_on("127.0.0.1:0".to_owned(), Some(data), options)
     }
 
     /// Starts a broker that is found at the same address after every start.
     pub(crate) fn start_on_a_fixed_port() -> Self {
-        Self::start_on(free_address().to_string())
+        Self::start_on(free_address().to_string(), None, &[])
     }
 
-    fn start_on(listen: String) -> Self {
+    fn start_on(listen: String, data: Option<PathBuf>, options: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("sf-broker-").tempdir().expect("a temporary folder");
         let manager = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let data = folder.path().join("data");
-        let mut broker = Self { child: None, data, folder, manager, listen, options: Vec::new() };
+        let data = data.unwrap_or_else(|| folder.path().join("data"));
+        let options = options.iter().map(|&option| option.to_owned()).collect();
+        let mut broker = Self { child: None, data, folder, manager, listen, options };
         broker.start_again();
         broker
     }
@@ -135,7 +141,7 @@ impl Broker {
         self.folder.path()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
