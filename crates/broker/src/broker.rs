@@ -51,6 +51,9 @@ const GROUP_TICK: Duration = Duration::from_millis(100);
 const HOUSEKEEPING_TICK: Duration = Duration::from_secs(1);
 /// Housekeeping ticks between two rounds of retention and two looks at topic sizes.
 const RETENTION_TICKS: u32 = 30;
+/// Pause after each segment that retention unlinks: 500 a second are more than any disk here fills, and the journal of the
+/// file system has room for the syncs of producers in between.
+const UNLINK_PAUSE: Duration = Duration::from_millis(2);
 /// File in the data folder that says where this broker can be reached.
 const ADDRESS_FILE: &str = "broker.addr";
 
@@ -353,6 +356,7 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
     let mut ticks = interval(HOUSEKEEPING_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count: u32 = 0;
+    let mut retention = tokio::task::spawn_blocking(|| ());
     loop {
         tokio::select! { // cancel-safe: both arms only wait
             _ = ticks.tick() => {}
@@ -382,10 +386,11 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
             Ok(false) => {}
             Err(error) => tracing::warn!(error = %daemon::report(&error), "cannot drop old group offsets"),
         }
-        if count.is_multiple_of(RETENTION_TICKS) {
+        // unlinking takes its time and must not hold up the rest of the house
+        if count.is_multiple_of(RETENTION_TICKS) && retention.is_finished() {
             let core = Arc::clone(&core);
-            // unlinking large files takes its time and must not hold up the others
-            if let Err(error) = tokio::task::spawn_blocking(move || retain(&core)).await {
+            let done = std::mem::replace(&mut retention, tokio::task::spawn_blocking(move || retain(&core)));
+            if let Err(error) = done.await {
                 tracing::error!(%error, "retention failed");
             }
         }
@@ -409,7 +414,7 @@ fn retain(core: &Core) {
     let topics = core.topics.all();
     for topic in &topics {
         for partition in &topic.partitions {
-            match partition.log.apply_retention(now_ms) {
+            match partition.log.apply_retention_gently(now_ms, &mut || std::thread::sleep(UNLINK_PAUSE)) {
                 Ok(removed) if removed.segments > 0 => {
                     let waiters = &partition.waiters;
                     let (topic, partition) = (topic.name.as_str(), partition.index);

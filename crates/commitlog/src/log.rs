@@ -1,8 +1,8 @@
 //! One partition's log: appending, making durable, and the figures everybody asks for.
 //!
-//! Locks, in the order in which they may be taken: `compaction` (one pass at a time), `maintenance` (one sync, trim or repair at a time, may wait for the
-//! disk), then `state` (never held across anything slower than one buffered write). So appends and reads go on while a
-//! sync runs.
+//! Locks, in the order in which they may be taken: `compaction` (one pass at a time), `maintenance` (one sync, trim or
+//! repair at a time, may wait for the disk), `unlinking` (one trimmed segment at a time), then `state` (never held across
+//! anything slower than one buffered write). So appends and reads go on while a sync runs.
 //!
 //! Invariants: `start <= durable <= next`; closed segments are ascending and do not overlap; nothing in a segment is
 //! reported durable before the data and the index file of every earlier segment and the names of all of them are.
@@ -91,6 +91,7 @@ pub struct Log {
     pub(crate) state: Mutex<State>,
     pub(crate) compaction: Mutex<Compaction>,
     pub(crate) maintenance: Mutex<()>,
+    pub(crate) unlinking: Mutex<()>,
     pub(crate) cache: Mutex<ReadCache>,
     pub(crate) flush: Mutex<FlushSlot>,
     pub(crate) durable: AtomicI64,
@@ -163,6 +164,7 @@ impl Log {
             dir: dir.to_path_buf(),
             compaction: Mutex::default(),
             maintenance: Mutex::new(()),
+            unlinking: Mutex::new(()),
             cache: Mutex::new(ReadCache::default()),
             flush: Mutex::new(FlushSlot::default()),
             durable: AtomicI64::new(state.start),
@@ -305,8 +307,9 @@ impl Log {
         *self.on_durable.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::from(f));
     }
 
-    /// Refuses everything from now on; for a topic that is being deleted. See [`remove_dir`].
+    /// Refuses everything from now on, and unlinks nothing any more; for a topic that is being deleted. See [`remove_dir`].
     pub fn abandon(&self) {
+        let _between_two_segments = lock(&self.unlinking);
         self.state().condition = Condition::Closed;
     }
 

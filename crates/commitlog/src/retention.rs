@@ -1,7 +1,7 @@
 //! Trimming the start of a log: by age, by size, and on request (DeleteRecords).
 //!
-//! Only whole closed segments go. The new start offset is made durable first, then the files are unlinked, off the write
-//! path: a crash in between leaves files that the next start removes. A clock that jumps must not empty a plant's memory,
+//! Only whole closed segments go. The new start offset is made durable first, then the files are unlinked, while appends,
+//! reads and syncs go on: a crash in between leaves files that the next start removes. A clock that jumps must not empty a plant's memory,
 //! so one call removes at most [`SEGMENTS_BY_TIME_MAX`] segments for their age (OFF-03, STR-05).
 
 use std::io;
@@ -39,37 +39,50 @@ impl Log {
     /// Moves the start of the log up to `offset` and unlinks the segments that lie wholly below. Returns the start offset
     /// in force, which is `offset` or more. Only durable records can be deleted.
     pub fn delete_records_before(&self, offset: i64) -> Result<i64, Error> {
-        let _one_at_a_time = lock(&self.maintenance);
-        let durable = self.durable_offset();
-        let start = {
-            let state = self.state();
-            self.check_open(&state)?;
-            state.start
+        let (start, removed) = {
+            let _one_at_a_time = lock(&self.maintenance);
+            let durable = self.durable_offset();
+            let start = {
+                let state = self.state();
+                self.check_open(&state)?;
+                state.start
+            };
+            if offset > durable {
+                return Err(Error::OffsetOutOfRange { offset, start, end: durable });
+            }
+            (start, if offset > start { self.trim(offset)? } else { Vec::new() })
         };
-        if offset > durable {
-            return Err(Error::OffsetOutOfRange { offset, start, end: durable });
-        }
-        if offset > start {
-            self.trim(offset)?;
-        }
+        self.unlink(&removed, &mut || ())?;
         Ok(offset.max(start))
     }
 
     /// Unlinks closed segments that are too old or too much, oldest first, as the options say. `now_ms` is the wall clock.
     pub fn apply_retention(&self, now_ms: i64) -> Result<Removed, Error> {
-        let _one_at_a_time = lock(&self.maintenance);
-        self.close_expired_active(now_ms)?;
-        let plan = {
-            let mut state = self.state();
-            self.check_open(&state)?;
-            state.producers.expire(now_ms);
-            plan(&state, now_ms, self.durable_offset())
+        self.apply_retention_gently(now_ms, &mut || ())
+    }
+
+    /// As [`Log::apply_retention`]; calls `pause` after each segment it has unlinked, with nothing locked. A file system
+    /// that frees hundreds of files in one go makes every sync wait for it.
+    pub fn apply_retention_gently(&self, now_ms: i64, pause: &mut dyn FnMut()) -> Result<Removed, Error> {
+        let (plan, removed) = {
+            let _one_at_a_time = lock(&self.maintenance);
+            self.close_expired_active(now_ms)?;
+            let plan = {
+                let mut state = self.state();
+                self.check_open(&state)?;
+                state.producers.expire(now_ms);
+                plan(&state, now_ms, self.durable_offset())
+            };
+            let removed = plan.new_start.map_or(Ok(Vec::new()), |new_start| self.trim(new_start))?;
+            (plan, removed)
         };
-        let Some(new_start) = plan.new_start else {
-            return Ok(Removed { start_offset: self.start_offset(), capped: plan.capped, ..Removed::default() });
-        };
-        let (segments, bytes) = self.trim(new_start)?;
-        Ok(Removed { segments, bytes, start_offset: new_start, capped: plan.capped })
+        self.unlink(&removed, pause)?;
+        Ok(Removed {
+            segments: removed.len(),
+            bytes: removed.iter().map(|segment| segment.footer.file_len).sum(),
+            start_offset: plan.new_start.unwrap_or_else(|| self.start_offset()),
+            capped: plan.capped,
+        })
     }
 
     /// A topic that fell silent would keep its last segment for ever: close it once all of it has expired.
@@ -91,8 +104,8 @@ impl Log {
         self.sync_under_maintenance()
     }
 
-    /// Makes `new_start` the start of the log and unlinks what lies wholly below; counts segments and bytes.
-    fn trim(&self, new_start: i64) -> Result<(usize, u64), Error> {
+    /// Makes `new_start` the start of the log; what lies wholly below belongs to it no longer and is to be unlinked.
+    fn trim(&self, new_start: i64) -> Result<Vec<Arc<Segment>>, Error> {
         let count = {
             let state = self.state();
             state.closed.iter().take_while(|segment| segment.footer.next <= new_start).count()
@@ -101,29 +114,37 @@ impl Log {
         let path = self.dir.join(START_OFFSET_FILE);
         state_file::replace(&*self.vfs, &path, &new_start.to_be_bytes()).map_err(Error::io("write", &path))?;
         self.sync_names_or_stop()?;
-        let removed: Vec<Arc<Segment>> = {
-            let mut state = self.state();
-            state.start = new_start;
-            let removed: Vec<Arc<Segment>> = state.closed.drain(..count).collect();
-            state.unsettled.retain(|segment| segment.footer.next > new_start);
-            removed
-        };
-        let mut bytes = 0;
-        for segment in &removed {
+        let mut state = self.state();
+        state.start = new_start;
+        let removed: Vec<Arc<Segment>> = state.closed.drain(..count).collect();
+        state.unsettled.retain(|segment| segment.footer.next > new_start);
+        Ok(removed)
+    }
+
+    /// Unlinks segments that belong to the log no longer, unless the topic is deleted meanwhile: another of its name may
+    /// have the folder then.
+    fn unlink(&self, removed: &[Arc<Segment>], pause: &mut dyn FnMut()) -> Result<(), Error> {
+        for segment in removed {
             let base = segment.footer.base;
             lock(&self.cache).forget(base);
-            for extension in [segment::LOG, segment::INDEX, segment::CHECKPOINT] {
-                let path = segment::path(&self.dir, base, extension);
-                match self.vfs.remove(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(Error::io("remove", &path)(error));
+            {
+                let _not_abandoned = lock(&self.unlinking);
+                if self.state().condition == Condition::Closed {
+                    return Ok(());
+                }
+                for extension in [segment::LOG, segment::INDEX, segment::CHECKPOINT] {
+                    let path = segment::path(&self.dir, base, extension);
+                    match self.vfs.remove(&path) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(Error::io("remove", &path)(error));
+                        }
+                        _ => {}
                     }
-                    _ => {}
                 }
             }
-            bytes += segment.footer.file_len;
+            pause();
         }
-        Ok((removed.len(), bytes))
+        Ok(())
     }
 
     /// The states of producers, open transactions included, lie in the index files of closed segments. When none is left

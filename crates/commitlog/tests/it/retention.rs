@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use commitlog::{Crash, Error, Fault, LogOptions, SEGMENTS_BY_TIME_MAX, SimVfs};
+use commitlog::{Crash, Error, Fault, LogOptions, SEGMENTS_BY_TIME_MAX, SimVfs, Vfs};
 
 use crate::support::{batch, dir, open, open_at, read_all, small};
 
@@ -34,6 +34,26 @@ fn by_size() {
     let (log, recovery) = open(&vfs.crash(Crash::LoseUnsynced), small());
     assert_eq!(log.start_offset(), removed.start_offset);
     assert!(recovery.missing.is_empty());
+}
+
+// STR-05: producers go on while files are unlinked, and a topic that is deleted meanwhile keeps its hands off its successor.
+#[test]
+fn unlinking_holds_nobody_up_and_ends_with_the_topic() {
+    let vfs = SimVfs::new();
+    let log = filled(&vfs, LogOptions { retention_bytes: Some(5_000), ..small() }, 100);
+    let logs = || vfs.list(&dir()).unwrap().iter().filter(|name| name.ends_with(".log")).count();
+    let (before, mut pauses) = (logs(), 0);
+    let removed = log.apply_retention_gently(0, &mut || {
+        pauses += 1;
+        assert_eq!(logs(), before - pauses);
+        log.append(&mut batch(99 + u64::try_from(pauses).unwrap(), 1)).unwrap();
+        log.sync().unwrap();
+        if pauses == 2 {
+            log.abandon();
+        }
+    });
+    assert!(removed.unwrap().segments > 3);
+    assert_eq!((pauses, logs()), (2, before - 2));
 }
 
 // STR-05, OFF-03, F14: a clock that jumps ten years ahead costs a few segments per call, one that jumps back costs none.
