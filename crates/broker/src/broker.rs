@@ -360,7 +360,7 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
     loop {
         tokio::select! { // cancel-safe: both arms only wait
             _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
         }
         let free = core.disk.look().and_then(|free| i64::try_from(free).ok());
         core.metrics.disk_free_bytes.set(free.unwrap_or(-1));
@@ -388,14 +388,15 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
         }
         // unlinking takes its time and must not hold up the rest of the house
         if count.is_multiple_of(RETENTION_TICKS) && retention.is_finished() {
-            let core = Arc::clone(&core);
-            let done = std::mem::replace(&mut retention, tokio::task::spawn_blocking(move || retain(&core)));
+            let (core, stop) = (Arc::clone(&core), stop.clone());
+            let done = std::mem::replace(&mut retention, tokio::task::spawn_blocking(move || retain(&core, &stop)));
             if let Err(error) = done.await {
                 tracing::error!(%error, "retention failed");
             }
         }
         count = count.wrapping_add(1);
     }
+    drop(retention.await); // whatever it unlinks is not to meet the next start
 }
 
 /// A write that failed and could not be undone stops a log as a failed fsync does, and only the recovery of the next start
@@ -409,12 +410,20 @@ fn raise_stopped_logs(core: &Core) {
     }
 }
 
-fn retain(core: &Core) {
+fn retain(core: &Core, stop: &CancellationToken) {
     let now_ms = core.clock.now_ms();
     let topics = core.topics.all();
+    let mut pause = || {
+        if !stop.is_cancelled() {
+            std::thread::sleep(UNLINK_PAUSE);
+        }
+    };
     for topic in &topics {
         for partition in &topic.partitions {
-            match partition.log.apply_retention_gently(now_ms, &mut || std::thread::sleep(UNLINK_PAUSE)) {
+            if stop.is_cancelled() {
+                return;
+            }
+            match partition.log.apply_retention_gently(now_ms, &mut pause) {
                 Ok(removed) if removed.segments > 0 => {
                     let waiters = &partition.waiters;
                     let (topic, partition) = (topic.name.as_str(), partition.index);

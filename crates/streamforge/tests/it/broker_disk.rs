@@ -207,7 +207,8 @@ impl Mount {
     fn fill(&self, left: u64) -> PathBuf {
         let path = Path::new(&self.point()).join("filler");
         let mut file = std::fs::File::create(&path).unwrap();
-        while file.write_all(&[0; 64 * 1024]).and_then(|()| file.sync_all()).is_ok() {}
+        let chunk = vec![0; 64 * 1024];
+        while file.write_all(&chunk).and_then(|()| file.sync_all()).is_ok() {}
         let taken = file.metadata().unwrap().len();
         file.set_len(taken - left).and_then(|()| file.sync_all()).unwrap();
         path
