@@ -405,7 +405,8 @@ fn raise_stopped_logs(core: &Core) {
     for topic in &core.topics.all() {
         if let Some(partition) = topic.partitions.iter().find(|partition| partition.log.stopped()) {
             let (topic, partition) = (&topic.name, partition.index);
-            core.committer.failure().raise(&format!("the log of {topic} {partition} has stopped after a failed write"));
+            let reason = format!("the log of {topic} {partition} has stopped after a failed write or sync");
+            core.committer.failure().raise(&reason);
         }
     }
 }
