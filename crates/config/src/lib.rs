@@ -3,6 +3,7 @@
 //! Validation is pure and total: it never stops at the first problem and never touches the world. The same functions run
 //! in `streamforge check`, in the gateway before it accepts a document, and behind the forms.
 
+pub mod aggregation;
 pub mod catalog;
 pub mod document;
 pub mod external;
@@ -11,10 +12,11 @@ pub mod read;
 pub mod rules;
 pub mod secret;
 
+pub use aggregation::Aggregation;
 pub use catalog::{Catalog, Kind, Spec};
 pub use document::{Component, Document, StreamMode, parse};
 pub use external::External;
 pub use problem::Problem;
 pub use read::Object;
-pub use rules::{Aggregation, Limits, Rule, Validation};
+pub use rules::{Limits, Rule, Validation};
 pub use secret::SecretRef;

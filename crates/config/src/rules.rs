@@ -1,6 +1,5 @@
-//! Validation rules and aggregation settings of a gateway, as written; `pipeline` turns them into checks.
+//! Validation rules of a gateway, as written; `pipeline` turns them into checks.
 
-use model::Resolution;
 use serde_json::Value;
 
 use crate::{Object, Problem};
@@ -41,18 +40,6 @@ pub struct Rule {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Validation {
     pub rules: Vec<Rule>,
-}
-
-/// The aggregator's settings.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Aggregation {
-    pub resolutions: Vec<Resolution>,
-}
-
-impl Default for Aggregation {
-    fn default() -> Self {
-        Self { resolutions: Resolution::ALL.to_vec() }
-    }
 }
 
 impl Validation {
@@ -144,42 +131,8 @@ fn read_rate(value: &Value, pointer: &str, parent: &mut Object<'_>) -> RateLimit
     rate
 }
 
-impl Aggregation {
-    /// Reads `{"resolutions": ["1s", "1min", "1hour"]}`.
-    pub fn read(value: &Value, pointer: &str) -> (Self, Vec<Problem>) {
-        let mut object = Object::new(value, pointer);
-        let mut resolutions = Vec::new();
-        let Some(list) = object.list("resolutions") else { return (Self::default(), object.finish()) };
-        for (i, entry) in list.iter().enumerate() {
-            match entry.as_str().and_then(Resolution::parse) {
-                Some(resolution) if !resolutions.contains(&resolution) => resolutions.push(resolution),
-                Some(_) => {}
-                None => object.extend([Problem::new(
-                    format!("{pointer}/resolutions/{i}"),
-                    "unknown_word",
-                    format!("{entry} is not one of 1s, 1min, 1hour"),
-                    "",
-                )]),
-            }
-        }
-        // a longer window is the merge of the shorter ones (AGG-05)
-        for (longer, shorter) in [(Resolution::Minute, Resolution::Second), (Resolution::Hour, Resolution::Minute)] {
-            if resolutions.contains(&longer) && !resolutions.contains(&shorter) {
-                let message = format!(
-                    "{} windows are merged from {} windows, which are not produced",
-                    longer.as_str(),
-                    shorter.as_str()
-                );
-                object.problem("resolutions", "missing", message, format!("add {:?}", shorter.as_str()));
-            }
-        }
-        resolutions.sort_unstable();
-        (Self { resolutions }, object.finish())
-    }
-}
-
 /// Matches `*` anywhere, everything else literally.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = text.strip_prefix(first) else { return false };
@@ -234,12 +187,5 @@ mod tests {
                 "/validation/rules/0/range: soft_hi 110 is above hard_hi 100",
             ]
         );
-    }
-
-    #[test]
-    fn an_hour_needs_its_minutes() {
-        let (_, problems) = Aggregation::read(&json!({"resolutions": ["1s", "1hour"]}), "/aggregation");
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].hint.contains("1min"));
     }
 }

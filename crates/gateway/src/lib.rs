@@ -351,7 +351,7 @@ async fn prepare_stream(
     external: Option<&external::Watch>,
     stop: &CancellationToken,
 ) {
-    let plans: Vec<admin::TopicPlan> = Topic::ALL.iter().map(|topic| topic.plan()).collect();
+    let plans = stream::topics::plans();
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), 20, 1);
     while !stop.is_cancelled() {
         match admin::create_topics(settings, &plans).await {

@@ -16,4 +16,4 @@ pub use message::Schema;
 pub use publisher::{Publisher, header};
 pub use schemas::Schemas;
 pub use subscription::{Start, Subscription};
-pub use topics::Topic;
+pub use topics::{StateTopic, Topic};

@@ -32,11 +32,14 @@ pub enum Topic {
     AlarmsClean,
     DlqTelemetry,
     DlqEvents,
+    DlqAlarms,
     Audit,
+    ControlCommands,
+    ControlResults,
 }
 
 impl Topic {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::TelemetryRaw,
         Self::TelemetryClean,
         Self::Telemetry1s,
@@ -48,7 +51,10 @@ impl Topic {
         Self::AlarmsClean,
         Self::DlqTelemetry,
         Self::DlqEvents,
+        Self::DlqAlarms,
         Self::Audit,
+        Self::ControlCommands,
+        Self::ControlResults,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -64,7 +70,10 @@ impl Topic {
             Self::AlarmsClean => "alarms.clean",
             Self::DlqTelemetry => "dlq.telemetry",
             Self::DlqEvents => "dlq.events",
+            Self::DlqAlarms => "dlq.alarms",
             Self::Audit => "audit",
+            Self::ControlCommands => "control.commands",
+            Self::ControlResults => "control.results",
         }
     }
 
@@ -78,9 +87,11 @@ impl Topic {
         match self {
             Self::TelemetryRaw | Self::TelemetryClean => Schema::Telemetry,
             Self::Telemetry1s | Self::Telemetry1min | Self::Telemetry1hour => Schema::Aggregate,
-            Self::EventsRaw | Self::EventsClean | Self::Audit => Schema::Event,
+            Self::EventsRaw | Self::EventsClean | Self::Audit | Self::ControlCommands | Self::ControlResults => {
+                Schema::Event
+            }
             Self::AlarmsRaw | Self::AlarmsClean => Schema::Alarm,
-            Self::DlqTelemetry | Self::DlqEvents => Schema::DeadLetter,
+            Self::DlqTelemetry | Self::DlqEvents | Self::DlqAlarms => Schema::DeadLetter,
         }
     }
 
@@ -94,9 +105,14 @@ impl Topic {
             Self::TelemetryRaw | Self::TelemetryClean => Priority::Low,
             Self::Telemetry1s => Priority::Medium,
             Self::Telemetry1min | Self::Telemetry1hour | Self::EventsRaw | Self::EventsClean => Priority::High,
-            Self::AlarmsRaw | Self::AlarmsClean | Self::DlqTelemetry | Self::DlqEvents | Self::Audit => {
-                Priority::Critical
-            }
+            Self::AlarmsRaw
+            | Self::AlarmsClean
+            | Self::DlqTelemetry
+            | Self::DlqEvents
+            | Self::DlqAlarms
+            | Self::Audit
+            | Self::ControlCommands
+            | Self::ControlResults => Priority::Critical,
         }
     }
 
@@ -123,6 +139,47 @@ impl Topic {
             ],
         }
     }
+}
+
+/// Topics of the runtime's own memory: compacted, so that the newest record of every key stays (REC-09).
+///
+/// What is in them is nobody else's business and no contract; they have no schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateTopic {
+    /// What the validator and the alarms remember, by asset.
+    Validator,
+    /// What became of every dead letter somebody decided about (VAL-41).
+    DeadLetters,
+}
+
+impl StateTopic {
+    pub const ALL: [Self; 2] = [Self::Validator, Self::DeadLetters];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Validator => "_sf.state.validator",
+            Self::DeadLetters => "_sf.state.dlq",
+        }
+    }
+
+    /// The settings it is created with.
+    pub fn plan(self) -> TopicPlan {
+        let setting = |key: &str, value: String| (key.to_owned(), value);
+        TopicPlan {
+            name: self.name().to_owned(),
+            partitions: PARTITIONS,
+            config: vec![
+                setting("cleanup.policy", "compact".to_owned()),
+                setting("segment.ms", DAY_MS.to_string()),
+                setting("segment.bytes", (16 * 1024 * 1024).to_string()),
+            ],
+        }
+    }
+}
+
+/// Every topic a gateway creates.
+pub fn plans() -> Vec<TopicPlan> {
+    Topic::ALL.iter().map(|topic| topic.plan()).chain(StateTopic::ALL.iter().map(|topic| topic.plan())).collect()
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use daemon::report;
 use kafka::client::Settings;
 use kafka::client::inspect::inspect;
 use model::Health;
-use stream::Topic;
 use stream::access::{DescribedRegistry, DescribedSasl, DescribedTls, Description};
+use stream::{StateTopic, Topic};
 use tokio_util::sync::CancellationToken;
 
 pub use judge::{Remark, Verdict, judge};
@@ -54,9 +54,13 @@ pub fn describe(external: &External) -> Description {
     }
 }
 
+fn all_names() -> Vec<&'static str> {
+    Topic::ALL.iter().map(|topic| topic.name()).chain(StateTopic::ALL.iter().map(|topic| topic.name())).collect()
+}
+
 /// True when nothing has to be created.
 pub async fn has_all_topics(settings: &Settings) -> bool {
-    let names: Vec<&'static str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
+    let names = all_names();
     inspect(settings, &names).await.is_ok_and(|facts| facts.topics.len() == names.len())
 }
 
@@ -86,7 +90,7 @@ impl Watch {
 
     /// Looks at the cluster until `stop`; logs what is new.
     pub async fn run(self, settings: Settings, external: External, stop: CancellationToken) {
-        let names: Vec<&'static str> = Topic::ALL.iter().map(|topic| topic.name()).collect();
+        let names = all_names();
         let mut told = Vec::new();
         loop {
             let pause = match inspect(&settings, &names).await {

@@ -31,7 +31,7 @@ impl Stream {
         let ctx = Context::new("broker", "gw-1");
         let handle = Broker::start(BrokerSettings::on_free_ports(data.path()), &ctx).await.unwrap();
         let settings = Settings::new(&handle.kafka().to_string(), "test");
-        let plans: Vec<_> = Topic::ALL.iter().map(|topic| topic.plan()).collect();
+        let plans = stream::topics::plans();
         create_topics(&settings, &plans).await.unwrap();
         let schemas = Schemas::new(&format!("http://{}", handle.registry()), None);
         let schema_id = schemas.id_for(Topic::TelemetryClean).await.unwrap();
