@@ -11,7 +11,7 @@ pub mod reading;
 pub mod text;
 pub mod time;
 
-pub use aggregate::{Aggregate, Resolution, Statistics};
+pub use aggregate::{Aggregate, Coverage, Kind, Resolution, Statistics};
 pub use health::Health;
 pub use ids::{AdapterId, AssetId, InvalidName, Parameter};
 pub use quality::{Quality, flag, reason};

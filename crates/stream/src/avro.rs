@@ -143,6 +143,24 @@ impl<'a> Reader<'a> {
         self.packed(field, 2).map(TextMap::Packed)
     }
 
+    /// A map of longs, checked and kept packed.
+    pub fn long_map(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let begin = self.rest;
+        loop {
+            let count = self.long(field)?;
+            if count == 0 {
+                return Ok(&begin[..begin.len() - self.rest.len()]);
+            }
+            if count < 0 {
+                self.long(field)?; // size of the block in bytes
+            }
+            for _ in 0..count.unsigned_abs() {
+                self.text(field)?;
+                self.long(field)?;
+            }
+        }
+    }
+
     fn packed(&mut self, field: &'static str, texts_per_item: u64) -> Result<&'a [u8], DecodeError> {
         let begin = self.rest;
         loop {

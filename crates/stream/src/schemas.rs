@@ -206,10 +206,14 @@ impl Schemas {
         Ok((answer.id, answer.schema))
     }
 
-    /// Which contract the records with this id follow.
+    /// Which contract the records with this id follow, in its present or an earlier version.
     pub async fn by_id(&self, id: i32) -> Result<Schema, Error> {
         let text = self.text(id).await?;
-        Schema::ALL.into_iter().find(|schema| same_json(schema.text(), &text)).ok_or(Error::Foreign { id })
+        let is = |schema: &Schema| {
+            let texts = std::iter::once(schema.text()).chain(schema.earlier_texts().iter().copied());
+            texts.into_iter().any(|known| same_json(known, &text))
+        };
+        Schema::ALL.into_iter().find(is).ok_or(Error::Foreign { id })
     }
 
     async fn ask<T: for<'de> Deserialize<'de>>(

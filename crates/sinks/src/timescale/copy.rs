@@ -117,6 +117,27 @@ pub fn json(out: &mut BytesMut, map: TextMap<'_>) {
     close(out, begin);
 }
 
+/// `jsonb` object of whole numbers, or NULL where there is none.
+pub fn json_numbers<'a>(out: &mut BytesMut, pairs: impl Iterator<Item = (&'a str, i64)>) {
+    let mut pairs = pairs.peekable();
+    if pairs.peek().is_none() {
+        null(out);
+        return;
+    }
+    let begin = open(out);
+    out.put_u8(1); // version of the binary form
+    let mut before = b'{';
+    for (key, value) in pairs {
+        out.put_u8(before);
+        json_text(out, key);
+        out.put_u8(b':');
+        out.put_slice(value.to_string().as_bytes());
+        before = b',';
+    }
+    out.put_u8(b'}');
+    close(out, begin);
+}
+
 fn json_text(out: &mut BytesMut, text: &str) {
     out.put_u8(b'"');
     for &byte in text.as_bytes() {
@@ -187,6 +208,9 @@ mod tests {
         let text = "{\"k\":\"a\\\"b\\\\\\u000a\",\"x\":\"ü\"}";
         assert_eq!(usize::try_from(i32::from_be_bytes(map[..4].try_into().unwrap())).unwrap(), text.len() + 1);
         assert_eq!(map[4], 1);
+        let numbers = bytes(|o| json_numbers(o, [("run", 5), ("idle", -1)].into_iter()));
+        assert_eq!(numbers[4..], *b"\x01{\"run\":5,\"idle\":-1}");
+        assert_eq!(bytes(|o| json_numbers(o, std::iter::empty())), [0xff; 4]);
         assert_eq!(std::str::from_utf8(&map[5..]).unwrap(), text);
     }
 }

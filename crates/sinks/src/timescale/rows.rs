@@ -3,13 +3,14 @@
 //! Pure, borrowed from the record, nothing allocated.
 
 use bytes::BytesMut;
-use model::{Aggregate, Quality, Reading, TextList, Value};
+use model::aggregate::Extra;
+use model::{Aggregate, Kind, Quality, Reading, TextList, Timestamp, Value};
 use stream::Schema;
 use stream::Topic;
 use stream::avro::{DecodeError, unframe};
 use stream::message::{Event, aggregate, event, telemetry};
 
-use super::copy::{bigint, boolean, double, json, null, optional_text, row, text, texts, time};
+use super::copy::{bigint, boolean, double, json, json_numbers, null, optional_text, row, text, texts, time};
 use super::schema::{EVENTS, TELEMETRY, TELEMETRY_1S, Table};
 
 /// The event that says a point's quality changed.
@@ -90,23 +91,27 @@ fn quality_lost(out: &mut BytesMut, event: &Event<'_>) -> bool {
     true
 }
 
+/// A window; what its kind does not have, and all numbers of a window without readings, are NULL.
 fn window(out: &mut BytesMut, window: &Aggregate<'_>) {
-    let s = &window.statistics;
+    let s = &window.partials.statistics;
+    let (min, max) = window.extremes().unzip();
+    let has_sum = window.kind == Kind::Value && s.count > 0;
     row(out, TELEMETRY_1S.width());
     time(out, window.window_start);
     text(out, window.asset_id);
     text(out, window.parameter);
-    for number in [s.mean, s.min, s.max, s.sum] {
-        double(out, number);
+    for number in [window.average(), min, max, has_sum.then_some(s.sum)] {
+        optional_double(out, number);
     }
     bigint(out, s.count);
-    double(out, s.m2);
-    time(out, s.min_time);
-    time(out, s.max_time);
-    double(out, s.first);
-    time(out, s.first_time);
-    double(out, s.last);
-    time(out, s.last_time);
+    optional_double(out, has_sum.then_some(s.m2));
+    optional_time(out, min.map(|_| s.min_time));
+    optional_time(out, max.map(|_| s.max_time));
+    let (has_readings, is_state) = (s.count > 0, window.kind == Kind::Enum);
+    optional_double(out, (has_readings && !is_state).then_some(s.first));
+    optional_time(out, has_readings.then_some(s.first_time));
+    optional_double(out, (has_readings && !is_state).then_some(s.last));
+    optional_time(out, has_readings.then_some(s.last_time));
     for count in [s.good_count, s.suspect_count, s.uncertain_count] {
         bigint(out, count);
     }
@@ -116,6 +121,31 @@ fn window(out: &mut BytesMut, window: &Aggregate<'_>) {
     time(out, window.window_end);
     time(out, window.gateway_time);
     text(out, window.gateway_id);
+    text(out, window.kind.as_str());
+    text(out, window.avg_method());
+    optional_double(out, window.stddev());
+    let coverage = window.partials.coverage;
+    optional_double(out, coverage.and_then(|coverage| coverage.integral));
+    optional_bigint(out, coverage.map(|coverage| coverage.covered_us / 1000));
+    optional_bigint(out, coverage.map(|coverage| coverage.good_us / 1000));
+    double(out, window.percent_good());
+    boolean(out, window.partial);
+    match &window.partials.extra {
+        Extra::Counter(counts) => double(out, counts.delta),
+        _ => null(out),
+    }
+    optional_double(out, window.percent_true());
+    if let Extra::States(states) = &window.partials.extra {
+        bigint(out, states.transitions);
+        optional_text(out, has_readings.then_some(states.first));
+        optional_text(out, has_readings.then_some(states.last));
+        json_numbers(out, states.times.iter().map(|(state, micros)| (state, micros / 1000)));
+    } else {
+        for _ in 0..4 {
+            null(out);
+        }
+    }
+    texts(out, window.flags);
 }
 
 fn append_event(out: &mut BytesMut, event: &Event<'_>) {
@@ -167,6 +197,20 @@ fn values(out: &mut BytesMut, value: Value<'_>) {
     }
 }
 
+fn optional_double(out: &mut BytesMut, number: Option<f64>) {
+    match number {
+        Some(number) => double(out, number),
+        None => null(out),
+    }
+}
+
+fn optional_time(out: &mut BytesMut, at: Option<Timestamp>) {
+    match at {
+        Some(at) => time(out, at),
+        None => null(out),
+    }
+}
+
 fn optional_bigint(out: &mut BytesMut, number: Option<i64>) {
     match number {
         Some(number) => bigint(out, number),
@@ -190,7 +234,8 @@ fn origin(metadata: model::TextMap<'_>) -> (&str, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Classification, Resolution, Statistics, TextMap, Timestamp, ValueType};
+    use model::aggregate::{Partials, StateTimes, States};
+    use model::{Classification, Resolution, Statistics, TextMap, ValueType};
 
     use super::super::schema::{TABLES, TELEMETRY_1HOUR};
 
@@ -209,7 +254,7 @@ mod tests {
         fields
     }
 
-    fn named(table: &Table, bytes: &[u8]) -> impl Fn(&str) -> Option<Vec<u8>> {
+    fn named(table: &Table, bytes: &[u8]) -> impl Fn(&str) -> Option<Vec<u8>> + use<> {
         let names: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
         let fields = fields(bytes);
         assert_eq!(fields.len(), names.len(), "{}", table.name);
@@ -281,17 +326,9 @@ mod tests {
             uncertain_count: 11,
         };
         let window = Aggregate {
-            asset_id: "a",
-            parameter: "p",
-            unit: None,
-            resolution: Resolution::Hour,
-            window_start: at,
-            window_end: at.plus_micros(3_600_000_000),
-            statistics,
-            quality: Quality::Good,
             revision: 12,
-            gateway_time: at,
             gateway_id: "gw",
+            ..aggregate::plain(("a", "p"), Resolution::Hour, at, statistics)
         };
         let (mut payload, mut out) = (Vec::new(), BytesMut::new());
         aggregate::encode(&mut payload, 1, &window);
@@ -302,6 +339,21 @@ mod tests {
         }
         assert_eq!(field("revision"), Some(12_i64.to_be_bytes().to_vec()));
         assert_eq!(field("uncertain_count"), Some(11_i64.to_be_bytes().to_vec()));
+        assert_eq!((field("avg_method"), field("delta")), (Some(b"sample".to_vec()), None));
+
+        // AGG-08, AGG-11: what is not there is NULL, never 0
+        let states = States { transitions: 2, first: "", last: "", times: StateTimes::Owned(&[]) };
+        let empty = Statistics::default();
+        let partials = Partials { statistics: empty, coverage: None, extra: Extra::States(states) };
+        payload.clear();
+        out.clear();
+        aggregate::encode(&mut payload, 1, &Aggregate { kind: Kind::Bool, partials, ..window });
+        append(&mut out, &TELEMETRY_1HOUR, Topic::Telemetry1hour, &payload).unwrap();
+        let field = named(&TELEMETRY_1HOUR, &out);
+        for name in ["avg", "min", "max", "sum", "first", "last_time", "first_state", "ms_by_state", "percent_true"] {
+            assert_eq!(field(name), None, "{name}");
+        }
+        assert_eq!(field("transitions"), Some(2_i64.to_be_bytes().to_vec()));
     }
 
     #[test]

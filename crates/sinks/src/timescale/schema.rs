@@ -92,6 +92,21 @@ const AGGREGATE_COLUMNS: &[Column] = &[
     column("window_end", TIME),
     column("gateway_time", TIME),
     column("gateway_id", NAME),
+    column("kind", "text"),
+    column("avg_method", "text"),
+    column("stddev", "double precision"),
+    column("tw_integral", "double precision"),
+    column("covered_ms", "bigint"),
+    column("good_ms", "bigint"),
+    column("percent_good", "double precision"),
+    column("partial", "boolean"),
+    column("delta", "double precision"),
+    column("percent_true", "double precision"),
+    column("transitions", "bigint"),
+    column("first_state", "text"),
+    column("last_state", "text"),
+    column("ms_by_state", "jsonb"),
+    column("flags", "text[]"),
 ];
 
 const fn aggregate(name: &'static str) -> Table {
@@ -191,6 +206,19 @@ impl Table {
             sql.push(format!("CREATE INDEX {index_name} ON {table} ({})", list(index)));
         }
         sql.join(";\n")
+    }
+
+    /// Adds the columns that a table made by an earlier version lacks; they are empty in its rows.
+    pub fn add_columns(&self, schema: &str) -> String {
+        let may_be_empty = self.columns.iter().filter(|column| !column.sql.contains("NOT NULL"));
+        let added: Vec<String> =
+            may_be_empty.map(|c| format!("ADD COLUMN IF NOT EXISTS {} {}", quote(c.name), c.sql)).collect();
+        format!("ALTER TABLE {} {}", self.path(schema), added.join(", "))
+    }
+
+    /// Finds the names of the columns a table has; `$1` is its path.
+    pub const fn column_names() -> &'static str {
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
     }
 
     /// Makes an empty table a hypertable of TimescaleDB.

@@ -176,6 +176,14 @@ impl TimescaleSink {
                     client.batch_execute(&table.make_hypertable(schema)).await?;
                 }
                 tracing::info!(table = table.name, hypertable = hypertables, "table made");
+                continue;
+            }
+            // asked first: ALTER TABLE waits for everybody who reads, and needs the rights of the owner
+            let rows = client.query(Table::column_names(), &[&table.path(schema)]).await?;
+            let names: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+            if table.columns.iter().any(|column| !names.contains(&column.name)) {
+                client.batch_execute(&table.add_columns(schema)).await?;
+                tracing::info!(table = table.name, "columns added");
             }
         }
         if !exists(client, &format!("\"{schema}\".\"{}\"", schema::OFFSETS)).await? {

@@ -1,6 +1,10 @@
-//! `sf.Aggregate` (`contracts/avro/aggregate.v1.avsc`): one window of one tag in Avro binary.
+//! `sf.Aggregate` (`contracts/avro/aggregate.v2.avsc`): one window of one tag in Avro binary.
+//!
+//! Version 2 has more fields at the end than version 1, each with a default. A record that ends where version 1 ended is
+//! of version 1, so the reader need not be told which one it has (REC-05).
 
-use model::{Aggregate, Resolution, Statistics, TextList, TextMap};
+use model::aggregate::{Carry, Counts, Coverage, Extra, Partials, StateTimes, States, Vector};
+use model::{Aggregate, Kind, Resolution, Statistics, TextMap, Timestamp};
 
 use super::telemetry::{quality, quality_index};
 use crate::avro::{
@@ -10,7 +14,8 @@ use crate::avro::{
 
 /// Appends the window to `out`, framed with `schema_id`.
 pub fn encode(out: &mut Vec<u8>, schema_id: i32, window: &Aggregate<'_>) {
-    let s = &window.statistics;
+    let s = &window.partials.statistics;
+    let coverage = window.partials.coverage;
     put_frame(out, schema_id);
     put_string(out, window.asset_id);
     put_string(out, window.parameter);
@@ -18,10 +23,34 @@ pub fn encode(out: &mut Vec<u8>, schema_id: i32, window: &Aggregate<'_>) {
     put_string(out, window.resolution.as_str());
     put_time(out, window.window_start);
     put_time(out, window.window_end);
-    for number in [s.mean, s.min, s.max] {
+    for number in [window.average().unwrap_or(0.0), s.min, s.max] {
         put_double(out, number);
     }
     put_long(out, s.count);
+    put_statistics(out, s);
+    put_double(out, window.stddev().unwrap_or(0.0));
+    put_string(out, window.avg_method());
+    put_optional_double(out, coverage.and_then(|coverage| coverage.integral));
+    put_optional_long(out, coverage.map(|coverage| millis(coverage.covered_us)));
+    put_optional_long(out, coverage.map(|coverage| millis(coverage.good_us)));
+    put_long(out, quality_index(window.quality));
+    put_boolean(out, window.partial);
+    put_long(out, window.revision);
+    put_boolean(out, window.revision > 1);
+    put_time(out, window.gateway_time);
+    put_texts(out, window.flags);
+    put_text_map(out, TextMap::Slice(&[("gateway_id", window.gateway_id)]));
+    put_text_map(out, TextMap::default());
+    put_string(out, window.kind.as_str());
+    put_optional_long(out, coverage.map(|coverage| coverage.covered_us));
+    put_optional_long(out, coverage.map(|coverage| coverage.good_us));
+    put_double(out, window.percent_good());
+    put_extra(out, &window.partials.extra);
+    put_carry(out, window.carry.as_ref());
+    put_previous(out, window.previous.as_ref());
+}
+
+fn put_statistics(out: &mut Vec<u8>, s: &Statistics) {
     put_long(out, s.count);
     for number in [s.sum, s.mean, s.m2] {
         put_double(out, number);
@@ -33,22 +62,88 @@ pub fn encode(out: &mut Vec<u8>, schema_id: i32, window: &Aggregate<'_>) {
     for count in [s.good_count, s.suspect_count, s.uncertain_count] {
         put_long(out, count);
     }
-    put_double(out, stddev(s));
-    put_string(out, "sample");
-    out.push(0); // tw_integral
-    put_optional_long(out, None); // covered_ms
-    put_optional_long(out, None); // good_ms
-    put_long(out, quality_index(window.quality));
-    put_boolean(out, false); // partial
-    put_long(out, window.revision);
-    put_boolean(out, window.revision > 1);
-    put_time(out, window.gateway_time);
-    put_texts(out, TextList::default());
-    put_text_map(out, TextMap::Slice(&[("gateway_id", window.gateway_id)]));
-    put_text_map(out, TextMap::default());
 }
 
-/// Reads the Avro body (framing taken off by [`crate::avro::unframe`]).
+/// The three unions `counter`, `angle`, `states`.
+fn put_extra(out: &mut Vec<u8>, extra: &Extra<'_>) {
+    match extra {
+        Extra::None => out.extend_from_slice(&[0, 0, 0]),
+        Extra::Counter(counts) => {
+            out.push(2);
+            put_double(out, counts.delta);
+            for count in [counts.resets, counts.refused, counts.gaps] {
+                put_long(out, count);
+            }
+            out.extend_from_slice(&[0, 0]);
+        }
+        Extra::Angle(vector) => {
+            out.extend_from_slice(&[0, 2]);
+            put_double(out, vector.sin);
+            put_double(out, vector.cos);
+            out.push(0);
+        }
+        Extra::States(states) => {
+            out.extend_from_slice(&[0, 0, 2]);
+            put_long(out, states.transitions);
+            put_string(out, states.first);
+            put_string(out, states.last);
+            put_times(out, states.times);
+        }
+    }
+}
+
+fn put_times(out: &mut Vec<u8>, times: StateTimes<'_>) {
+    match times {
+        StateTimes::Packed(packed) => out.extend_from_slice(packed),
+        StateTimes::Owned(times) => {
+            if !times.is_empty() {
+                put_long(out, i64::try_from(times.len()).expect("a few dozen states"));
+                for (state, micros) in times {
+                    put_string(out, state);
+                    put_long(out, *micros);
+                }
+            }
+            out.push(0);
+        }
+    }
+}
+
+fn put_carry(out: &mut Vec<u8>, carry: Option<&Carry<'_>>) {
+    let Some(carry) = carry else { return out.push(0) };
+    out.push(2);
+    put_time(out, carry.time);
+    put_double(out, carry.number);
+    put_optional_text(out, carry.state);
+    put_long(out, quality_index(carry.quality));
+    put_long(out, carry.behind_us);
+}
+
+fn put_previous(out: &mut Vec<u8>, previous: Option<&Partials<'_>>) {
+    let Some(previous) = previous else { return out.push(0) };
+    out.push(2);
+    put_statistics(out, &previous.statistics);
+    put_optional_double(out, previous.coverage.and_then(|coverage| coverage.integral));
+    put_optional_long(out, previous.coverage.map(|coverage| coverage.covered_us));
+    put_optional_long(out, previous.coverage.map(|coverage| coverage.good_us));
+    put_extra(out, &previous.extra);
+}
+
+fn put_optional_double(out: &mut Vec<u8>, number: Option<f64>) {
+    match number {
+        None => out.push(0),
+        Some(number) => {
+            out.push(2);
+            put_double(out, number);
+        }
+    }
+}
+
+/// To the nearest millisecond.
+fn millis(micros: i64) -> i64 {
+    micros.saturating_add(500).div_euclid(1000)
+}
+
+/// Reads the Avro body (framing taken off by [`crate::avro::unframe`]), of version 1 or 2.
 pub fn decode(body: &[u8]) -> Result<Aggregate<'_>, DecodeError> {
     let mut reader = Reader::new(body);
     let asset_id = reader.text("asset_id")?;
@@ -62,9 +157,54 @@ pub fn decode(body: &[u8]) -> Result<Aggregate<'_>, DecodeError> {
         reader.double(field)?;
     }
     reader.long("count")?;
-    let count = reader.long("count")?;
+    let statistics = take_statistics(&mut reader)?;
+    reader.double("stddev")?;
+    reader.text("avg_method")?;
+    let integral = take_optional_double(&mut reader, "tw_integral")?;
+    reader.optional_long("covered_ms")?;
+    reader.optional_long("good_ms")?;
+    let quality = quality(reader.long("quality")?)?;
+    let partial = reader.boolean("partial")?;
+    let revision = reader.long("revision")?;
+    reader.boolean("is_correction")?;
+    let gateway_time = reader.time("gateway_time")?;
+    let flags = reader.texts("flags")?;
+    let metadata = reader.text_map("metadata")?;
+    reader.text_map("tags")?;
+    let mut window = Aggregate {
+        asset_id,
+        parameter,
+        unit,
+        resolution,
+        window_start,
+        window_end,
+        kind: Kind::Value,
+        partials: Partials { statistics, coverage: None, extra: Extra::None },
+        quality,
+        partial,
+        revision,
+        previous: None,
+        carry: None,
+        flags,
+        gateway_time,
+        gateway_id: metadata.get("gateway_id").unwrap_or(""),
+    };
+    if reader.left() == 0 {
+        return Ok(window); // version 1
+    }
+    window.kind = Kind::parse(reader.text("kind")?).ok_or(DecodeError::UnknownBranch { field: "kind", index: -1 })?;
+    window.partials.coverage = take_coverage(&mut reader, integral)?;
+    reader.double("percent_good")?;
+    window.partials.extra = take_extra(&mut reader)?;
+    window.carry = take_carry(&mut reader)?;
+    window.previous = take_previous(&mut reader)?;
+    reader.finish()?;
+    Ok(window)
+}
+
+fn take_statistics(reader: &mut Reader<'_>) -> Result<Statistics, DecodeError> {
     let statistics = Statistics {
-        count,
+        count: reader.long("count")?,
         sum: reader.double("sum")?,
         mean: reader.double("mean")?,
         m2: reader.double("m2")?,
@@ -80,52 +220,106 @@ pub fn decode(body: &[u8]) -> Result<Aggregate<'_>, DecodeError> {
         suspect_count: reader.long("suspect_count")?,
         uncertain_count: reader.long("uncertain_count")?,
     };
-    reader.double("stddev")?;
-    reader.text("avg_method")?;
-    if reader.present("tw_integral")? {
-        reader.double("tw_integral")?;
+    let s = &statistics;
+    finite(&[s.sum, s.mean, s.m2, s.min, s.max, s.first, s.last], "statistics")?;
+    if s.count < 0 {
+        return Err(DecodeError::UnknownBranch { field: "count", index: s.count });
     }
-    reader.optional_long("covered_ms")?;
-    reader.optional_long("good_ms")?;
-    let quality = quality(reader.long("quality")?)?;
-    reader.boolean("partial")?;
-    let revision = reader.long("revision")?;
-    reader.boolean("is_correction")?;
-    let gateway_time = reader.time("gateway_time")?;
-    reader.texts("flags")?;
-    let metadata = reader.text_map("metadata")?;
-    reader.text_map("tags")?;
-    reader.finish()?;
-    let numbers = [
-        statistics.sum,
-        statistics.mean,
-        statistics.m2,
-        statistics.min,
-        statistics.max,
-        statistics.first,
-        statistics.last,
-    ];
-    if numbers.iter().any(|number| !number.is_finite()) {
-        return Err(DecodeError::NotFinite { field: "statistics" });
-    }
-    let gateway_id = metadata.get("gateway_id").unwrap_or("");
-    Ok(Aggregate {
-        asset_id,
-        parameter,
-        unit,
-        resolution,
-        window_start,
-        window_end,
-        statistics,
-        quality,
-        revision,
-        gateway_time,
-        gateway_id,
-    })
+    Ok(statistics)
 }
 
-/// Population standard deviation.
-#[expect(clippy::cast_precision_loss, reason = "a count beyond 2^53 samples in a window does not occur")]
-fn stddev(statistics: &Statistics) -> f64 {
-    if statistics.count > 0 { (statistics.m2 / statistics.count as f64).max(0.0).sqrt() } else { 0.0 }
+fn take_coverage(reader: &mut Reader<'_>, integral: Option<f64>) -> Result<Option<Coverage>, DecodeError> {
+    let covered_us = reader.optional_long("covered_us")?;
+    let good_us = reader.optional_long("good_us")?;
+    Ok(covered_us.map(|covered_us| Coverage { covered_us, good_us: good_us.unwrap_or(0), integral }))
+}
+
+fn take_extra<'a>(reader: &mut Reader<'a>) -> Result<Extra<'a>, DecodeError> {
+    let mut extra = Extra::None;
+    if reader.present("counter")? {
+        let delta = reader.double("delta")?;
+        finite(&[delta], "delta")?;
+        let (resets, refused, gaps) = (reader.long("resets")?, reader.long("refused")?, reader.long("gaps")?);
+        extra = Extra::Counter(Counts { delta, resets, refused, gaps });
+    }
+    if reader.present("angle")? {
+        let vector = Vector { sin: reader.double("sin")?, cos: reader.double("cos")? };
+        finite(&[vector.sin, vector.cos], "angle")?;
+        extra = Extra::Angle(vector);
+    }
+    if reader.present("states")? {
+        extra = Extra::States(States {
+            transitions: reader.long("transitions")?,
+            first: reader.text("first")?,
+            last: reader.text("last")?,
+            times: StateTimes::Packed(reader.long_map("times")?),
+        });
+    }
+    Ok(extra)
+}
+
+fn take_carry<'a>(reader: &mut Reader<'a>) -> Result<Option<Carry<'a>>, DecodeError> {
+    if !reader.present("carry")? {
+        return Ok(None);
+    }
+    let carry = Carry {
+        time: reader.time("time")?,
+        number: reader.double("number")?,
+        state: reader.optional_text("state")?,
+        quality: quality(reader.long("quality")?)?,
+        behind_us: reader.long("behind_us")?,
+    };
+    finite(&[carry.number], "carry")?;
+    Ok(Some(carry))
+}
+
+fn take_previous<'a>(reader: &mut Reader<'a>) -> Result<Option<Partials<'a>>, DecodeError> {
+    if !reader.present("previous")? {
+        return Ok(None);
+    }
+    let statistics = take_statistics(reader)?;
+    let integral = take_optional_double(reader, "tw_integral")?;
+    let coverage = take_coverage(reader, integral)?;
+    Ok(Some(Partials { statistics, coverage, extra: take_extra(reader)? }))
+}
+
+fn take_optional_double(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<f64>, DecodeError> {
+    if !reader.present(field)? {
+        return Ok(None);
+    }
+    let number: f64 = reader.double(field)?;
+    finite(&[number], field)?;
+    Ok(Some(number))
+}
+
+fn finite(numbers: &[f64], field: &'static str) -> Result<(), DecodeError> {
+    let all = numbers.iter().all(|number: &f64| number.is_finite());
+    if all { Ok(()) } else { Err(DecodeError::NotFinite { field }) }
+}
+
+/// A window of a quantity without anything special, to be filled in: mostly for tests and samples.
+pub fn plain<'a>(
+    names: (&'a str, &'a str),
+    resolution: Resolution,
+    window_start: Timestamp,
+    statistics: Statistics,
+) -> Aggregate<'a> {
+    Aggregate {
+        asset_id: names.0,
+        parameter: names.1,
+        unit: None,
+        resolution,
+        window_start,
+        window_end: window_start.plus_micros(resolution.width_micros()),
+        kind: Kind::Value,
+        partials: Partials { statistics, coverage: None, extra: Extra::None },
+        quality: model::Quality::Good,
+        partial: false,
+        revision: 1,
+        previous: None,
+        carry: None,
+        flags: model::TextList::default(),
+        gateway_time: window_start,
+        gateway_id: "",
+    }
 }

@@ -1,5 +1,8 @@
 //! Messages as JSON for people and for HTTP: the document's names, RFC 3339 times, large integers as text (REC-01).
 
+use std::time::Duration;
+
+use model::aggregate::Extra;
 use model::{Aggregate, Reading, TextList, TextMap, Value};
 use serde_json::{Map, Value as Json, json};
 
@@ -56,22 +59,64 @@ pub fn reading(reading: &Reading<'_>) -> Json {
     body
 }
 
-/// A window in the form of the document.
+/// A window in the form of the document; what its kind does not have is null or absent.
 pub fn aggregate(window: &Aggregate<'_>) -> Json {
-    let s = &window.statistics;
-    json!({
+    let s = &window.partials.statistics;
+    let (min, max) = window.extremes().unzip();
+    let has_readings = s.count > 0;
+    let mut body = json!({
         "asset_id": window.asset_id,
         "parameter": window.parameter,
         "unit": window.unit,
         "resolution": window.resolution.as_str(),
         "window_start": window.window_start.to_string(),
         "window_end": window.window_end.to_string(),
-        "aggregates": { "avg": s.mean, "min": s.min, "max": s.max, "count": s.count },
-        "first": s.first,
-        "last": s.last,
+        "kind": window.kind.as_str(),
+        "aggregates": { "avg": window.average(), "min": min, "max": max, "count": s.count },
+        "stddev": window.stddev(),
+        "range": window.extremes().map(|(min, max)| max - min),
+        "first": has_readings.then_some(s.first),
+        "last": has_readings.then_some(s.last),
+        "avg_method": window.avg_method(),
+        "percent_good": window.percent_good(),
         "quality": window.quality.as_str(),
+        "partial": window.partial,
         "revision": window.revision,
-    })
+        "is_correction": window.revision > 1,
+    });
+    let Json::Object(fields) = &mut body else { return body };
+    if let Some(coverage) = window.partials.coverage {
+        fields.insert("covered_ms".to_owned(), json!(coverage.covered_us / 1000));
+        fields.insert("good_ms".to_owned(), json!(coverage.good_us / 1000));
+    }
+    match window.partials.extra {
+        Extra::Counter(counts) => {
+            let seconds = Duration::from_micros(
+                (window.window_end.as_micros() - window.window_start.as_micros()).unsigned_abs().max(1),
+            );
+            fields.insert("delta".to_owned(), json!(counts.delta));
+            fields.insert("rate_per_s".to_owned(), json!(counts.delta / seconds.as_secs_f64()));
+            fields.insert("resets".to_owned(), json!(counts.resets));
+        }
+        Extra::States(states) => {
+            let times = states.times.iter().map(|(state, micros)| (state.to_owned(), json!(micros / 1000)));
+            fields.insert("transitions".to_owned(), json!(states.transitions));
+            fields.insert("ms_by_state".to_owned(), Json::Object(times.collect()));
+            if has_readings {
+                fields.insert("first".to_owned(), json!(states.first));
+                fields.insert("last".to_owned(), json!(states.last));
+            }
+            if let Some(percent) = window.percent_true() {
+                fields.insert("ms_true".to_owned(), json!(states.times.get("true") / 1000));
+                fields.insert("percent_true".to_owned(), json!(percent));
+            }
+        }
+        Extra::None | Extra::Angle(_) => {}
+    }
+    if !window.flags.is_empty() {
+        fields.insert("flags".to_owned(), list(window.flags));
+    }
+    body
 }
 
 /// An event.

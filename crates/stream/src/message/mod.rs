@@ -28,8 +28,16 @@ impl Schema {
             Self::Telemetry => include_str!("../../../../contracts/avro/telemetry.v1.avsc"),
             Self::Event => include_str!("../../../../contracts/avro/event.v1.avsc"),
             Self::Alarm => include_str!("../../../../contracts/avro/alarm.v1.avsc"),
-            Self::Aggregate => include_str!("../../../../contracts/avro/aggregate.v1.avsc"),
+            Self::Aggregate => include_str!("../../../../contracts/avro/aggregate.v2.avsc"),
             Self::DeadLetter => include_str!("../../../../contracts/avro/dead-letter.v1.avsc"),
+        }
+    }
+
+    /// Texts of earlier versions, oldest first. Their records are still on the stream, and are still read (REC-05).
+    pub const fn earlier_texts(self) -> &'static [&'static str] {
+        match self {
+            Self::Aggregate => &[include_str!("../../../../contracts/avro/aggregate.v1.avsc")],
+            Self::Telemetry | Self::Event | Self::Alarm | Self::DeadLetter => &[],
         }
     }
 }

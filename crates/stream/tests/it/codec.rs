@@ -57,7 +57,21 @@ fn the_other_contracts_read_back_by_the_library_and_by_us() {
     aggregate::encode(&mut payload, 1, &samples::aggregate());
     let (value, _) = through_library(Schema::Aggregate, &payload);
     assert_eq!(field(field(&value, "aggregates"), "count"), &Avro::Long(6000));
-    assert_eq!(aggregate::decode(&payload[5..]).unwrap().statistics, samples::aggregate().statistics);
+    assert_eq!(aggregate::decode(&payload[5..]).unwrap().partials.statistics, samples::aggregate().partials.statistics);
+    for window in [samples::aggregate(), samples::states()] {
+        payload.clear();
+        aggregate::encode(&mut payload, 1, &window);
+        through_library(Schema::Aggregate, &payload);
+        let decoded = aggregate::decode(&payload[5..]).unwrap();
+        let mut again = Vec::new();
+        aggregate::encode(&mut again, 1, &decoded);
+        assert_eq!(again, payload, "what is read is what was written");
+        for cut in 0..payload.len() - 5 {
+            // a record of version 2 cut where version 1 ended is one of version 1
+            let _unused = aggregate::decode(&payload[5..5 + cut]).is_ok();
+        }
+    }
+    assert!(message::json::aggregate(&samples::states()).to_string().contains(r#""ms_by_state":{"idle":20000,"run":30500}"#));
 
     payload.clear();
     samples::event().encode(&mut payload, 1);

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use apache_avro::reader::datum::GenericDatumReader;
 use stream::Schema;
 use stream::message::{aggregate, dead_letter, event, telemetry};
 
@@ -35,10 +36,6 @@ fn version_1_of_every_contract() {
     through_library(Schema::Telemetry, &payload);
 
     payload.clear();
-    aggregate::encode(&mut payload, 1, &samples::aggregate());
-    compare("aggregate.v1.bin", &payload);
-
-    payload.clear();
     samples::event().encode(&mut payload, 1);
     compare("event.v1.bin", &payload);
     assert!(event::decode(&payload[5..]).is_ok());
@@ -47,6 +44,39 @@ fn version_1_of_every_contract() {
     samples::dead_letter().encode(&mut payload, 1);
     compare("dead-letter.v1.bin", &payload);
     assert!(dead_letter::decode(&payload[5..]).is_ok());
+}
+
+#[test]
+fn version_2_of_the_aggregate_contract() {
+    let mut payload = Vec::new();
+    aggregate::encode(&mut payload, 1, &samples::states());
+    compare("aggregate.v2.bin", &payload);
+    through_library(Schema::Aggregate, &payload);
+}
+
+#[test]
+fn windows_of_version_1_are_still_read() {
+    // REC-05
+    let payload = std::fs::read(golden("aggregate.v1.bin")).unwrap();
+    let window = aggregate::decode(&payload[5..]).unwrap();
+    let expected = samples::aggregate();
+    assert_eq!(window.partials.statistics, expected.partials.statistics);
+    assert_eq!((window.kind, window.revision, window.unit), (model::Kind::Value, 2, Some("mm/s")));
+    assert!(window.partials.coverage.is_none() && window.previous.is_none() && window.carry.is_none());
+}
+
+/// The library reads what version 1 wrote with version 2 as the reader's schema: the change is backward compatible.
+#[test]
+fn version_2_takes_version_1_by_the_rules_of_avro() {
+    // REC-05
+    let payload = std::fs::read(golden("aggregate.v1.bin")).unwrap();
+    let parse = |text: &str| apache_avro::Schema::parse_str(text).unwrap();
+    let (old, new) = (parse(Schema::Aggregate.earlier_texts()[0]), parse(Schema::Aggregate.text()));
+    let reader = GenericDatumReader::builder(&old).reader_schema(&new).build().unwrap();
+    let value = reader.read_value(&mut &payload[5..]).unwrap();
+    let apache_avro::types::Value::Record(fields) = value else { panic!("not a record") };
+    let kind = fields.iter().find(|(name, _)| name == "kind").unwrap();
+    assert_eq!(kind.1, apache_avro::types::Value::String("value".to_owned()));
 }
 
 /// Nothing writes alarms yet: their sample was written by another Avro library from the contract.

@@ -1,10 +1,13 @@
 //! Fixed records, one per contract, that never change: what the golden files hold.
 
+use std::sync::{Arc, LazyLock};
+
+use model::aggregate::{Carry, Counts, Coverage, Extra, Partials, StateTimes, States};
 use model::{
-    Aggregate, Classification, Quality, Reading, Resolution, Statistics, TextList, TextMap, Timestamp, Value, ValueType,
+    Aggregate, Classification, Kind, Quality, Reading, Resolution, Statistics, TextList, TextMap, Timestamp, Value, ValueType,
 };
 use stream::message::dead_letter::Headers;
-use stream::message::{DeadLetter, Event};
+use stream::message::{DeadLetter, Event, aggregate};
 
 pub(crate) fn time(offset_micros: i64) -> Timestamp {
     Timestamp::parse_rfc3339("2026-01-29T10:00:00.123Z").expect("a fixed time").plus_micros(offset_micros)
@@ -59,17 +62,43 @@ pub(crate) fn aggregate() -> Aggregate<'static> {
         uncertain_count: 0,
     };
     Aggregate {
-        asset_id: "vibration_sensor_01",
-        parameter: "vibration",
         unit: Some("mm/s"),
-        resolution: Resolution::Minute,
-        window_start: time(0).window_start(60_000_000),
-        window_end: time(0).window_start(60_000_000).plus_micros(60_000_000),
-        statistics,
-        quality: Quality::Good,
         revision: 2,
         gateway_time: time(40_000_000),
         gateway_id: "gw-1",
+        ..aggregate::plain(
+            ("vibration_sensor_01", "vibration"),
+            Resolution::Minute,
+            time(0).window_start(60_000_000),
+            statistics,
+        )
+    }
+}
+
+/// A corrected minute of a state, with everything that a window can have.
+pub(crate) fn states() -> Aggregate<'static> {
+    static TIMES: LazyLock<Vec<(Arc<str>, i64)>> =
+        LazyLock::new(|| vec![("idle".into(), 20_000_000), ("run".into(), 30_500_000)]);
+    let partials = Partials {
+        statistics: Statistics { count: 3, good_count: 3, first_time: time(1), last_time: time(9), ..Default::default() },
+        coverage: Some(Coverage { covered_us: 50_500_000, good_us: 50_000_000, integral: None }),
+        extra: Extra::States(States { transitions: 2, first: "run", last: "run", times: StateTimes::Owned(&TIMES) }),
+    };
+    let counts = Counts { delta: 11.0, resets: 1, refused: 2, gaps: 3 };
+    let previous = Partials {
+        coverage: Some(Coverage { covered_us: 1, good_us: 0, integral: Some(2.5) }),
+        extra: Extra::Counter(counts),
+        ..partials
+    };
+    Aggregate {
+        kind: Kind::Enum,
+        partials,
+        quality: Quality::Uncertain,
+        partial: true,
+        previous: Some(previous),
+        carry: Some(Carry { time: time(9), number: 0.0, state: Some("run"), quality: Quality::Good, behind_us: 7 }),
+        flags: TextList::Slice(&["gap_before"]),
+        ..aggregate()
     }
 }
 

@@ -180,10 +180,10 @@ def check_letter(message, record):
 
 registry = SchemaRegistryClient({"url": REGISTRY})
 deserialize = AvroDeserializer(registry)
-files = {"telemetry.clean": "telemetry", "telemetry.1min": "aggregate", "dlq.telemetry": "dead-letter"}
+files = {"telemetry.clean": "telemetry.v1", "telemetry.1min": "aggregate.v2", "dlq.telemetry": "dead-letter.v1"}
 for topic, name in files.items():
     latest = registry.get_latest_version(f"{topic}-value")
-    contract = json.loads(pathlib.Path(CONTRACTS, f"{name}.v1.avsc").read_text())
+    contract = json.loads(pathlib.Path(CONTRACTS, f"{name}.avsc").read_text())
     assert json.loads(latest.schema.schema_str) == contract, f"{topic} is not registered with its contract"
 
 raw = {(m.topic(), m.partition(), m.offset()): m for m in records("telemetry.raw")}
