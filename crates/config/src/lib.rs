@@ -6,6 +6,7 @@
 pub mod aggregation;
 pub mod catalog;
 pub mod document;
+pub mod expr;
 pub mod external;
 pub mod problem;
 pub mod read;

@@ -125,7 +125,9 @@ fn rules() -> Validation {
             range: Some(Limits { hard_hi: Some(100.0), soft_hi: Some(90.0), hard_lo: Some(0.0), soft_lo: None }),
             rate: Some(RateLimits { soft_per_s: Some(4.0), hard_per_s: Some(5.0) }),
             expected_interval_ms: Some(1000),
+            ..Rule::default()
         }],
+        ..Validation::default()
     }
 }
 

@@ -5,8 +5,10 @@
 //! [`aggregate`] folds them into windows, [`resume`] decides which outputs a replay must not repeat.
 
 pub mod aggregate;
+mod bytes;
 pub mod points;
 pub mod resume;
+pub mod timers;
 pub mod validate;
 
 pub use points::PointTable;
