@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use children::{ChildPlan, Folders, StreamAddresses};
 use console::Console;
-use desired::Watcher;
+use desired::{Loaded, Watcher};
 use epochs::Epochs;
 pub use error::Error;
 use modules::{LiveTable, ModuleContext, ModuleState};
@@ -188,8 +188,8 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     let validator_documents = documents.clone();
     let mut threads =
         vec![module_thread("validator", &module_ctx, validator_state, &validator_restart, move |ctx, state| {
-            let validation = validator_documents.borrow().document.validation.clone();
-            modules::run_validator(ctx, &validation, state).map_err(|error| report(&error))
+            let settings = validator_settings(&validator_documents.borrow());
+            modules::run_validator(ctx, &settings, state).map_err(|error| report(&error))
         })?];
     let aggregator_documents = documents.clone();
     threads.push(module_thread(
@@ -259,6 +259,13 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     page_stop.cancel();
     tasks.shutdown(Duration::from_secs(2)).await;
     Ok(())
+}
+
+fn validator_settings(loaded: &Loaded) -> modules::ValidatorSettings {
+    modules::ValidatorSettings {
+        validation: loaded.document.validation.clone(),
+        config_revision: loaded.document.revision.clone().unwrap_or_else(|| loaded.revision.clone()),
+    }
 }
 
 /// Holds the data folder for this process alone; waits a little for a predecessor that is about to go.

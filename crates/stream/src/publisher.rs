@@ -20,6 +20,8 @@ pub mod header {
     pub const SOURCE: &str = "sf-source";
     /// Event type, on event topics.
     pub const EVENT: &str = "sf-event";
+    /// Name of an event that was derived from no record.
+    pub const EVENT_ID: &str = "sf-event-id";
 }
 
 /// A producer with buffers that are used again.

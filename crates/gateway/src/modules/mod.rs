@@ -29,7 +29,7 @@ pub use aggregator::run_aggregator;
 pub use error::Error;
 pub use live::{LivePoint, LiveTable, LiveValue};
 pub use state::ModuleState;
-pub use validator::run_validator;
+pub use validator::{ValidatorSettings, run_validator};
 
 /// What a module needs from the gateway. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -39,6 +39,15 @@ pub(super) fn deliver(
 pub(super) fn insist(
     stop: &CancellationToken,
     topic: Topic,
+    send: impl FnMut() -> Result<(), SendError>,
+) -> Result<(), Error> {
+    insist_named(stop, topic.name(), send)
+}
+
+/// The same for a topic by its name.
+pub(super) fn insist_named(
+    stop: &CancellationToken,
+    topic: &'static str,
     mut send: impl FnMut() -> Result<(), SendError>,
 ) -> Result<(), Error> {
     loop {
@@ -46,7 +55,7 @@ pub(super) fn insist(
             Ok(()) => return Ok(()),
             Err(SendError::QueueFull) if stop.is_cancelled() => return Err(Error::Stopped),
             Err(SendError::QueueFull) => std::thread::sleep(QUEUE_FULL_WAIT),
-            Err(source) => return Err(Error::Refused { topic: topic.name(), source }),
+            Err(source) => return Err(Error::Refused { topic, source }),
         }
     }
 }

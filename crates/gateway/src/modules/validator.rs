@@ -1,25 +1,28 @@
 //! The validator's loop: `telemetry.raw` to `telemetry.clean` and the dead letters, `events.raw` to `events.clean`.
 //!
 //! It polls, has every record judged by [`desk::Desk`], keeps a few batches under way, and commits behind their
-//! acknowledgements. After a start it reads a bounded piece before the commit again, with all outputs held back, so that
-//! the rules remember what they saw.
+//! acknowledgements. After a start it restores what the rules remembered ([`memory`]) and reads the piece behind it again,
+//! with everything held back that was written before: a restart changes nothing.
 
 mod desk;
 mod events;
 mod letters;
+mod memory;
 mod tally;
 
 use std::time::Duration;
 
-use kafka::client::{Consumer, Position, Producer, Record};
+use kafka::client::{Batch, Consumer, Position, Producer, Record};
 use model::{Health, Timestamp};
 use pipeline::resume::{Output, Resume};
+use pipeline::validate::{LaneTime, POINTS_MAX, Validator};
 use stream::publisher::read_source;
 use stream::topics::PARTITIONS;
 use stream::{Start, Subscription, Topic, header};
 use tokio::time::Instant;
 
 use self::desk::{Desk, Ids};
+use self::memory::Memory;
 use super::flight::Flights;
 use super::live::Stage;
 use super::marks::{self, Begin, LANES, by_lane, look_back, partition};
@@ -28,8 +31,6 @@ use super::{Error, ModuleContext, ModuleState, loss, pace};
 
 const MODULE: &str = "validator";
 const GROUP: &str = "sf-validator";
-/// Records per partition read again before the commit, to remember duplicates and rates (VAL-23).
-const WARM_UP_RECORDS: i64 = 2000;
 /// How long an idle loop waits for the first record.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How often offsets are committed and the ends of the topics are asked for.
@@ -55,27 +56,34 @@ struct Checkpoint {
     ends: Ends,
     /// Lanes whose input was read up to its end at this time.
     reached: [Option<Timestamp>; LANES],
+    /// From where a restart would read again.
+    replay_from: [LaneTime; LANES],
+    /// States made up to here may be sent.
+    states: u64,
+}
+
+/// The validator's settings, and the name of the document they are from.
+#[derive(Debug, Clone)]
+pub struct ValidatorSettings {
+    pub validation: config::Validation,
+    pub config_revision: String,
 }
 
 /// Validates until the stop token is cancelled; blocking.
-pub fn run_validator(ctx: &ModuleContext, settings: &config::Validation, state: &ModuleState) -> Result<(), Error> {
+pub fn run_validator(ctx: &ModuleContext, settings: &ValidatorSettings, state: &ModuleState) -> Result<(), Error> {
     let meters = ValidatorMeters::of(state, &ctx.metrics).expect("a state is handed to one module only");
     state.set_health(Health::Degraded, "starting: reading back what is already written");
     let ids = Ids::ask(ctx)?;
     let producer = Producer::open(&ctx.settings).map_err(Error::stream(MODULE))?;
-    let (mut subscription, mut progress) = open(ctx)?;
-    let mut desk = Desk::new(ctx, settings, meters, ids, progress.take_resumes());
+    let mut validator = Validator::new(&settings.validation, LANES, POINTS_MAX);
+    let (mut subscription, mut progress) = open(ctx, &mut validator)?;
+    let mut desk = Desk::new(ctx, validator, &settings.config_revision, meters, ids, progress.take_resumes());
     state.set_health(Health::Healthy, "validating");
     let ended = run(ctx, state, meters, &producer, &mut subscription, &mut progress, &mut desk);
     state.move_lag(progress.lag, 0);
     match ended {
-        Err(Error::Stopped) | Ok(()) => {
-            if let Some(checkpoint) = progress.flights.land_all(STOP_MAX).map_err(Error::stream(MODULE))? {
-                progress.acknowledged = Some(checkpoint);
-            }
-            progress.commit(&subscription)?;
-            Ok(())
-        }
+        Err(Error::Stopped) => progress.land_all().and_then(|()| progress.commit(&subscription)),
+        Ok(()) => progress.close(ctx, &producer, &subscription, &mut desk),
         Err(error) => Err(error),
     }
 }
@@ -97,10 +105,12 @@ fn run(
             std::thread::sleep(gather);
         }
         let batch = producer.batch();
+        let states_sent = progress.memory.send(ctx, &batch)?;
         let mut outcome = Ok(());
         last_batch = subscription
             .poll(pace::BATCH_RECORDS_MAX, POLL_WAIT, Duration::ZERO, |record| {
                 if outcome.is_ok() {
+                    progress.memory.note_input(record.payload().map_or(0, <[u8]>::len));
                     outcome = desk.take(producer, &batch, &record);
                 }
             })
@@ -111,20 +121,25 @@ fn run(
             let lost = loss::tell(ctx, &batch, desk.ids.audit, MODULE, gap)?;
             meters.lost.get_or_create(&super::state::Reason { reason: "retention" }).inc_by(lost);
         }
+        let due = housekeeping.elapsed() >= HOUSEKEEPING_EVERY;
+        let told = progress.advance(subscription, desk, &batch, last_batch > 0)?;
+        if due || !desk.urgent.is_empty() {
+            progress.memory.collect(&mut desk.validator, &mut desk.urgent, false, &mut |_, _, _| {});
+        }
         desk.finish_batch(state, &ctx.live);
         let pending = batch.finish();
-        if last_batch > 0 || !gaps.is_empty() {
-            let checkpoint = progress.checkpoint(subscription, [None; LANES]);
+        if last_batch > 0 || !gaps.is_empty() || states_sent || told {
+            let checkpoint = progress.checkpoint(subscription, desk, [None; LANES]);
             progress.flights.push(pending, checkpoint);
         }
         progress.land(ctx)?;
         let slow = || state.set_health(Health::Degraded, "the stream is slow to acknowledge");
         progress.flights.wait_for_room(&ctx.stop, slow).map_err(Error::stream(MODULE))?;
         progress.land(ctx)?;
-        if housekeeping.elapsed() >= HOUSEKEEPING_EVERY {
+        if due {
             housekeeping = Instant::now();
             progress.commit(subscription)?;
-            progress.survey(ctx, producer, subscription)?;
+            progress.survey(ctx, producer, subscription, desk)?;
             state.move_lag(progress.lag_told, progress.lag);
             progress.lag_told = progress.lag;
             meters.lag.set(progress.lag);
@@ -152,17 +167,33 @@ struct Progress {
     /// What was committed last, never to be committed backwards.
     committed_telemetry: [i64; LANES],
     committed_events: [i64; LANES],
+    /// From where readings are read again after a restart, as it was committed last.
+    committed_replay: [i64; LANES],
     /// Marks of the commit this run began with, and the newest source its outputs name: up to there the old marks hold.
     old_marks: [[Option<i64>; LANES]; 5],
     replayed_telemetry: [Option<i64>; LANES],
     replayed_events: [Option<i64>; LANES],
     resumes: Option<(Vec<Resume>, Vec<Resume>)>,
+    memory: Memory,
+    idle: [Idle; LANES],
     lag: i64,
     lag_told: i64,
 }
 
+/// How a lane's time goes on while nothing comes.
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    /// The lane's steady time when its input was last seen to move.
+    now: i64,
+    since: Instant,
+    /// The input was read to its end when it was last asked for.
+    caught_up: bool,
+    /// Its end then.
+    end: i64,
+}
+
 /// Finds out where to begin and what is already written, and opens the subscription there.
-fn open(ctx: &ModuleContext) -> Result<(Subscription, Progress), Error> {
+fn open(ctx: &ModuleContext, validator: &mut Validator) -> Result<(Subscription, Progress), Error> {
     let stream = Error::stream(MODULE);
     let consumer = Consumer::open(&ctx.settings, GROUP).map_err(&stream)?;
     let telemetry = marks::begins(&consumer, Topic::TelemetryRaw).map_err(&stream)?;
@@ -180,6 +211,10 @@ fn open(ctx: &ModuleContext) -> Result<(Subscription, Progress), Error> {
             Topic::EventsClean | Topic::DlqEvents => (Topic::EventsRaw, &events, &mut of_events),
             _ => (Topic::TelemetryRaw, &telemetry, &mut of_telemetry),
         };
+        if let Some(name) = record.header(header::EVENT_ID).and_then(|name| std::str::from_utf8(name).ok()) {
+            resumes[lane].note_told(name);
+            return;
+        }
         let Some(output) = output_of(topic, record) else { return };
         let source = record.header(header::SOURCE).and_then(|value| read_source(value, input.name(), partition(lane)));
         // a source beyond the input's end speaks of another log
@@ -188,6 +223,16 @@ fn open(ctx: &ModuleContext) -> Result<(Subscription, Progress), Error> {
         }
     })
     .map_err(&stream)?;
+    // state of a log that is not this one any more belongs to nothing
+    let same_log = telemetry.iter().any(|begin| begin.committed.is_some());
+    let mut memory = memory::restore(&consumer, |lane, asset, own, _| {
+        if telemetry[lane].committed.is_some() && !validator.restore(lane, asset, own) {
+            tracing::warn!(asset, "the saved state of an asset cannot be read: its points begin without history");
+        }
+    })?;
+    if !same_log {
+        memory.forget();
+    }
     let position = |topic: Topic, lane: usize, offset: i64| Position {
         topic: topic.name().to_owned(),
         partition: partition(lane),
@@ -197,8 +242,12 @@ fn open(ctx: &ModuleContext) -> Result<(Subscription, Progress), Error> {
     let mut positions = Vec::with_capacity(2 * LANES);
     for (lane, begin) in telemetry.iter().enumerate() {
         // where the log begins behind the commit the gap is found by the subscription
-        let warm = |committed: i64| (committed - WARM_UP_RECORDS).max(begin.first).min(committed);
-        positions.push(position(Topic::TelemetryRaw, lane, begin.committed.map_or(begin.first, warm)));
+        let saved = begin.committed.and_then(|_| memory::read_marks(&begin.metadata));
+        let again = |committed: i64| saved.map_or(committed, |saved| saved.offset).max(begin.first).min(committed);
+        let offset = begin.committed.map_or(begin.first, again);
+        let place = saved.unwrap_or(LaneTime { offset, now: i64::MIN, shift: 0 });
+        validator.begin_at(lane, LaneTime { offset, ..place });
+        positions.push(position(Topic::TelemetryRaw, lane, offset));
     }
     for (lane, begin) in events.iter().enumerate() {
         positions.push(position(Topic::EventsRaw, lane, begin.committed.unwrap_or(begin.first)));
@@ -213,10 +262,13 @@ fn open(ctx: &ModuleContext) -> Result<(Subscription, Progress), Error> {
         ends: [[0; LANES]; 5],
         committed_telemetry: committed(&telemetry),
         committed_events: committed(&events),
+        committed_replay: [-1; LANES],
         old_marks,
         replayed_telemetry: newest(&of_telemetry),
         replayed_events: newest(&of_events),
         resumes: Some((of_telemetry, of_events)),
+        memory,
+        idle: [Idle { now: i64::MIN, since: Instant::now(), caught_up: false, end: 0 }; LANES],
         lag: 0,
         lag_told: 0,
     };
@@ -238,9 +290,54 @@ impl Progress {
         self.resumes.take().unwrap_or_default()
     }
 
-    fn checkpoint(&self, subscription: &Subscription, reached: [Option<Timestamp>; LANES]) -> Checkpoint {
+    fn checkpoint(
+        &self,
+        subscription: &Subscription,
+        desk: &Desk<'_>,
+        reached: [Option<Timestamp>; LANES],
+    ) -> Checkpoint {
         let next = |topic| std::array::from_fn(|lane| subscription.position(topic, partition(lane)).unwrap_or(0));
-        Checkpoint { telemetry: next(Topic::TelemetryRaw), events: next(Topic::EventsRaw), ends: self.ends, reached }
+        Checkpoint {
+            telemetry: next(Topic::TelemetryRaw),
+            events: next(Topic::EventsRaw),
+            ends: self.ends,
+            reached,
+            replay_from: std::array::from_fn(|lane| self.memory.replay_from(&desk.validator, lane)),
+            states: self.memory.made(),
+        }
+    }
+
+    /// Lets the time of lanes pass: with their readings, and by the monotonic clock where everything has been read.
+    fn advance(
+        &mut self,
+        subscription: &Subscription,
+        desk: &mut Desk<'_>,
+        batch: &Batch<'_>,
+        moved: bool,
+    ) -> Result<bool, Error> {
+        let before = desk.urgent.len();
+        for lane in 0..LANES {
+            let position = subscription.position(Topic::TelemetryRaw, partition(lane)).unwrap_or(0);
+            let now = desk.validator.now(lane);
+            let idle = &mut self.idle[lane];
+            if idle.now != now {
+                *idle = Idle { now, since: Instant::now(), caught_up: false, ..*idle };
+            }
+            let waited = if idle.caught_up && position >= idle.end {
+                i64::try_from(idle.since.elapsed().as_micros()).unwrap_or(i64::MAX)
+            } else if moved {
+                0
+            } else {
+                continue;
+            };
+            desk.advance(batch, lane, position, now.saturating_add(waited))?;
+            // what the monotonic clock added is not a reading's time: keep counting from the same moment
+            self.idle[lane].now = desk.validator.now(lane);
+            if waited > 0 {
+                self.idle[lane].since = Instant::now();
+            }
+        }
+        Ok(desk.urgent.len() > before)
     }
 
     /// Takes in what was acknowledged and tells the next stage how far this one has come.
@@ -251,8 +348,45 @@ impl Progress {
                 ctx.live.set_reached(Stage::Clean, lane, *reached);
             }
         }
+        self.memory.release(checkpoint.states);
         self.acknowledged = Some(checkpoint);
         Ok(())
+    }
+
+    /// Waits for everything under way.
+    fn land_all(&mut self) -> Result<(), Error> {
+        if let Some(checkpoint) = self.flights.land_all(STOP_MAX).map_err(Error::stream(MODULE))? {
+            self.memory.release(checkpoint.states);
+            self.acknowledged = Some(checkpoint);
+        }
+        Ok(())
+    }
+
+    /// The last word of a run that was asked to stop: everything acknowledged, all states saved, all committed. The next
+    /// run, with other rules perhaps, begins exactly here (VAL-25).
+    fn close(
+        &mut self,
+        ctx: &ModuleContext,
+        producer: &Producer,
+        subscription: &Subscription,
+        desk: &mut Desk<'_>,
+    ) -> Result<(), Error> {
+        // a group may wait already; the second turn saves what changed behind it
+        for _ in 0..2 {
+            self.land_all()?;
+            self.memory.collect(&mut desk.validator, &mut desk.urgent, true, &mut |_, _, _| {});
+            let all_landed = self.flights.is_empty();
+            if all_landed {
+                self.memory.release(self.memory.made());
+            }
+            let batch = producer.batch();
+            self.memory.send(ctx, &batch)?;
+            let pending = batch.finish();
+            let checkpoint = self.checkpoint(subscription, desk, [None; LANES]);
+            self.flights.push(pending, checkpoint);
+        }
+        self.land_all()?;
+        self.commit(subscription)
     }
 
     /// Commits what was acknowledged.
@@ -269,16 +403,24 @@ impl Progress {
                     Topic::EventsRaw => &mut self.committed_events[lane],
                     _ => &mut self.committed_telemetry[lane],
                 };
-                if next <= *committed {
-                    continue; // nothing new, or still warming up
+                let replay_from = checkpoint.replay_from[lane].offset;
+                let saved = input == Topic::TelemetryRaw && replay_from > self.committed_replay[lane];
+                if next < *committed || next == *committed && !saved {
+                    continue; // nothing new, or still reading what was committed
                 }
                 *committed = next;
+                if input == Topic::TelemetryRaw {
+                    self.committed_replay[lane] = replay_from;
+                }
                 let replaying = replayed.is_some_and(|newest| next <= newest);
                 let mark = |output: usize| {
                     let old = self.old_marks[output][lane].unwrap_or(0);
                     (OUTPUTS[output].name(), if replaying { old } else { checkpoint.ends[output][lane] })
                 };
-                let marks: Vec<(&str, i64)> = outputs.map(mark).collect();
+                let mut marks: Vec<(&str, i64)> = outputs.map(mark).collect();
+                if input == Topic::TelemetryRaw {
+                    marks.extend(memory::marks_of(checkpoint.replay_from[lane]));
+                }
                 positions.push(Position {
                     topic: input.name().to_owned(),
                     partition: partition(lane),
@@ -291,9 +433,20 @@ impl Progress {
     }
 
     /// Asks for the ends of all topics: marks for the next commits, the lag, and lanes that have been read to their end.
-    fn survey(&mut self, ctx: &ModuleContext, producer: &Producer, subscription: &Subscription) -> Result<(), Error> {
+    fn survey(
+        &mut self,
+        ctx: &ModuleContext,
+        producer: &Producer,
+        subscription: &Subscription,
+        desk: &Desk<'_>,
+    ) -> Result<(), Error> {
         let now = ctx.clock.now();
+        let marks = self.ends;
         let inputs = self.ask_ends(subscription)?;
+        if self.memory.is_waiting() {
+            // a silence was told that no saved state knows of: a restart must still find it behind the marks
+            self.ends = marks;
+        }
         let mut reached = [None; LANES];
         self.lag = 0;
         for lane in 0..LANES {
@@ -301,9 +454,14 @@ impl Progress {
             let telemetry = behind(Topic::TelemetryRaw, inputs[0][lane]);
             self.lag += telemetry + behind(Topic::EventsRaw, inputs[1][lane]);
             reached[lane] = (telemetry == 0).then_some(now);
+            let idle = &mut self.idle[lane];
+            if telemetry == 0 && !idle.caught_up {
+                idle.since = Instant::now();
+            }
+            (idle.caught_up, idle.end) = (telemetry == 0, inputs[0][lane]);
         }
         // an empty batch behind the others under way: acknowledged when they are
-        let checkpoint = self.checkpoint(subscription, reached);
+        let checkpoint = self.checkpoint(subscription, desk, reached);
         self.flights.push(producer.batch().finish(), checkpoint);
         self.land(ctx)
     }

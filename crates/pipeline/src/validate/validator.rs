@@ -61,6 +61,12 @@ impl Validator {
         self.lanes.get_mut(partition)?.table.get_mut(point).map(|point| &mut point.handles)
     }
 
+    /// The unit a point is expected in, into which readings in other units are converted.
+    pub fn unit_of(&self, partition: usize, point: u32) -> Option<&str> {
+        let profile = self.lanes.get(partition)?.table.get(point)?.profile;
+        Some(self.plan.checks(profile).further.as_ref()?.unit.as_ref()?.text())
+    }
+
     /// The lane's steady time in microseconds; `i64::MIN` before its first reading.
     pub fn now(&self, partition: usize) -> i64 {
         self.lanes[partition].now

@@ -99,6 +99,8 @@ pub(crate) fn event() -> Event<'static> {
 
 pub(crate) fn dead_letter() -> DeadLetter<'static> {
     DeadLetter {
+        rule_revision: None,
+        config_revision: None,
         stage: "validate",
         rule_id: Some("oil"),
         reason: "RANGE_HARD",

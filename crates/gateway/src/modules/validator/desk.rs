@@ -3,17 +3,18 @@
 use kafka::client::{Batch, Producer, Record};
 use model::{Quality, Reading, TextList, TextMap, flag, time_source};
 use pipeline::resume::{Output, Resume};
-use pipeline::validate::{Judgement, POINTS_MAX, Rejection, Validator, Verdict};
+use pipeline::validate::explain::explain;
+use pipeline::validate::{Judgement, Rejection, Validator, Verdict};
 use stream::avro::{self, DecodeError};
 use stream::message::{event, telemetry};
 use stream::publisher::{send_reading, write_source};
 use stream::{Schema, Topic, header};
 
-use super::events::{EventPen, GAP_NUMBER, QUALITY_NUMBER};
-use super::letters::{INTERNAL_ERROR, LetterBox, Refusal, TOO_LARGE};
+use super::events::{EventPen, GAP_NUMBER, QUALITY_NUMBER, SKEW_NUMBER, TROUBLE_NUMBER};
+use super::letters::{self, INTERNAL_ERROR, LetterBox, Refusal, TOO_LARGE};
 use super::tally::Tally;
 use crate::modules::live::{LiveFeed, LiveTable};
-use crate::modules::marks::{LANES, lane};
+use crate::modules::marks::{lane, partition};
 use crate::modules::schema_ids::{SchemaIds, id_for};
 use crate::modules::state::ValidatorMeters;
 use crate::modules::{Error, ModuleContext, ModuleState, outlet, strikes};
@@ -49,7 +50,9 @@ pub(super) struct Desk<'c> {
     meters: &'c ValidatorMeters,
     pub(super) ids: Ids,
     schemas: SchemaIds<'c>,
-    validator: Validator,
+    pub(super) validator: Validator,
+    /// Assets whose state is to be saved before others: something was told of them without a record.
+    pub(super) urgent: Vec<(usize, String)>,
     /// What is already written, by lane of `telemetry.raw` and of `events.raw`.
     resumes: Vec<Resume>,
     event_resumes: Vec<Resume>,
@@ -60,12 +63,14 @@ pub(super) struct Desk<'c> {
     payload: Vec<u8>,
     source: String,
     scratch: String,
+    detail: String,
 }
 
 impl<'c> Desk<'c> {
     pub(super) fn new(
         ctx: &'c ModuleContext,
-        settings: &config::Validation,
+        validator: Validator,
+        config_revision: &str,
         meters: &'c ValidatorMeters,
         ids: Ids,
         (resumes, event_resumes): (Vec<Resume>, Vec<Resume>),
@@ -75,16 +80,18 @@ impl<'c> Desk<'c> {
             meters,
             ids,
             schemas: SchemaIds::new(ctx),
-            validator: Validator::new(settings, LANES, POINTS_MAX),
+            validator,
+            urgent: Vec::new(),
             resumes,
             event_resumes,
-            letters: LetterBox::default(),
+            letters: LetterBox::new(config_revision),
             pen: EventPen::default(),
             feed: LiveFeed::default(),
             tally: Tally::default(),
             payload: Vec::with_capacity(1024),
             source: String::new(),
             scratch: String::new(),
+            detail: String::new(),
         }
     }
 
@@ -115,7 +122,8 @@ impl<'c> Desk<'c> {
             return self.foreign(producer, batch, record, lane, id);
         }
         let Self { validator, tally, .. } = self;
-        let judge = || telemetry::decode(body).map(|reading| (reading, validator.judge(lane, &reading)));
+        let offset = record.offset();
+        let judge = || telemetry::decode(body).map(|reading| (reading, validator.judge_at(lane, offset, &reading)));
         match strikes::guarded(judge, || tally.panics += 1) {
             Some(Ok((reading, judged))) => self.judged(producer, batch, record, lane, (id, payload), &reading, &judged),
             Some(Err(error)) => self.undecodable(producer, batch, record, lane, error, Some(id)),
@@ -140,6 +148,7 @@ impl<'c> Desk<'c> {
         let offset = record.offset();
         let warm_up = self.resumes[lane].is_warm_up(offset);
         match judged.verdict {
+            Verdict::Past => return Ok(()),
             Verdict::Duplicate => {
                 self.tally.duplicates += u64::from(!warm_up);
                 return Ok(());
@@ -149,14 +158,14 @@ impl<'c> Desk<'c> {
                 self.reject(producer, batch, record, lane, framed.0, reading, judged, &rejection)?;
             }
         }
-        if judged.gap.is_some() || judged.change.is_some() {
+        if judged.gap.is_some() || judged.change.is_some() || judged.trouble.is_some() || judged.skew.is_some() {
             self.tell(batch, record, lane, reading, judged)?;
         }
         let Some(point) = judged.point else {
             self.tally.without_memory += u64::from(!warm_up);
             return Ok(());
         };
-        if let Some(handle) = self.validator.handle_mut(lane, point) {
+        if let Some([handle, _]) = self.validator.handle_mut(lane, point) {
             let reason = judged.reason.or(reading.quality_reason);
             let shown = self.feed.take(&self.ctx.live, handle, reading, (judged.quality, reason, judged.device_time));
             self.tally.not_shown += u64::from(!shown);
@@ -180,7 +189,9 @@ impl<'c> Desk<'c> {
             return Ok(());
         }
         if judged.is_changed() {
-            let sent = with_changes(reading, judged, |reading| {
+            let unit =
+                judged.converted.and_then(|_| self.validator.unit_of(lane, judged.point?)).map(ToOwned::to_owned);
+            let sent = with_changes(reading, judged, unit.as_deref(), |reading| {
                 self.payload.clear();
                 telemetry::encode(&mut self.payload, self.ids.clean, reading);
                 self.send(producer, batch, record, reading, None)
@@ -232,6 +243,7 @@ impl<'c> Desk<'c> {
         let refusal = Refusal {
             stage: "validate",
             rule_id: None,
+            rule_revision: None,
             reason: TOO_LARGE,
             detail: "the record is too large to be forwarded",
             limit: None,
@@ -256,16 +268,31 @@ impl<'c> Desk<'c> {
             return Ok(());
         }
         let reason = judged.reason.or(reading.quality_reason).unwrap_or("BAD");
-        let (detail, rule_id, limit) = match rejection {
-            Rejection::Source => ("the source itself says BAD", None, None),
+        let mut detail = std::mem::take(&mut self.detail);
+        let plan = self.validator.plan();
+        let (rule, limit) = match rejection {
+            Rejection::Source => {
+                "the source itself says BAD".clone_into(&mut detail);
+                (None, None)
+            }
             Rejection::Found(finding) => {
-                let rule_id = finding.rule.and_then(|rule| self.validator.plan().rule_id(rule)).map(ToOwned::to_owned);
-                ("the reading broke a rule of the validator", rule_id, finding.limit)
+                explain(&mut detail, plan, reading, finding);
+                (finding.rule.and_then(|rule| plan.rule(rule)), finding.limit)
             }
         };
-        let refusal =
-            Refusal { stage: "validate", rule_id: rule_id.as_deref(), reason, detail, limit, schema_id: Some(id) };
-        self.letter(producer, batch, record, lane, Some(reading), &refusal)
+        let rule = rule.map(|rule| (rule.id.clone(), rule.revision));
+        let refusal = Refusal {
+            stage: "validate",
+            rule_id: rule.as_ref().map(|(id, _)| id.as_str()),
+            rule_revision: rule.as_ref().map(|(_, revision)| *revision),
+            reason,
+            detail: &detail,
+            limit,
+            schema_id: Some(id),
+        };
+        let written = self.letter(producer, batch, record, lane, Some(reading), &refusal);
+        self.detail = detail;
+        written
     }
 
     /// Writes the events a reading gives rise to.
@@ -288,7 +315,38 @@ impl<'c> Desk<'c> {
             pen.quality(ctx, batch, ids.events, record, (reading, judged), &change)?;
             tally.events_out += 1;
         }
+        if let Some(trouble) = judged.trouble.filter(|_| allowed(TROUBLE_NUMBER)) {
+            pen.trouble(ctx, batch, ids.events, record, (reading, judged), trouble)?;
+            tally.events_out += 1;
+        }
+        if let Some(told) = judged.skew.filter(|_| allowed(SKEW_NUMBER)) {
+            pen.skew(ctx, batch, ids.events, record, (reading, judged), told)?;
+            tally.events_out += 1;
+        }
         Ok(())
+    }
+
+    /// Moves a lane's steady time on to `now` and tells of silences. `position` is the next offset of the lane.
+    pub(super) fn advance(&mut self, batch: &Batch<'_>, lane: usize, position: i64, now: i64) -> Result<(), Error> {
+        let Self { ctx, ids, validator, resumes, pen, tally, urgent, .. } = self;
+        let (resume, mut outcome) = (&resumes[lane], Ok(()));
+        validator.advance(lane, now, &mut |stale| {
+            if outcome.is_err() {
+                return;
+            }
+            let may = |name: &str| resume.may_tell(position, name);
+            match pen.stale(ctx, batch, ids.events, partition(lane), stale, may) {
+                Ok(told) => {
+                    tally.events_out += u64::from(told);
+                    tally.stale += u64::from(told);
+                    if told {
+                        urgent.push((lane, stale.asset_id.to_owned()));
+                    }
+                }
+                Err(error) => outcome = Err(error),
+            }
+        });
+        outcome
     }
 
     /// Checks an event's bytes and sends them on.
@@ -332,8 +390,15 @@ impl<'c> Desk<'c> {
             return Ok(());
         }
         let detail = "the event is too large to be forwarded";
-        let refusal =
-            Refusal { stage: "validate", rule_id: None, reason: TOO_LARGE, detail, limit: None, schema_id: Some(id) };
+        let refusal = Refusal {
+            stage: "validate",
+            rule_id: None,
+            rule_revision: None,
+            reason: TOO_LARGE,
+            detail,
+            limit: None,
+            schema_id: Some(id),
+        };
         self.letter(producer, batch, record, lane, None, &refusal)
     }
 
@@ -362,6 +427,7 @@ impl<'c> Desk<'c> {
         let refusal = Refusal {
             stage: "decode",
             rule_id: None,
+            rule_revision: None,
             reason: model::reason::SCHEMA_ERROR,
             detail: "its schema is not the one of this topic",
             limit: None,
@@ -399,6 +465,7 @@ fn given_up(schema_id: Option<i32>) -> Refusal<'static> {
     Refusal {
         stage: "validate",
         rule_id: None,
+        rule_revision: None,
         reason: INTERNAL_ERROR,
         detail: "the validator failed on this record three times",
         limit: None,
@@ -414,10 +481,18 @@ fn reframe(out: &mut Vec<u8>, id: i32, original: &[u8]) {
 }
 
 /// Hands the reading with its findings to `then`. Allocates: most readings have none.
-fn with_changes<T>(reading: &Reading<'_>, judged: &Judgement, then: impl FnOnce(&Reading<'_>) -> T) -> T {
-    let codes = judged.codes.as_slice();
+fn with_changes<T>(
+    reading: &Reading<'_>,
+    judged: &Judgement,
+    unit: Option<&str>,
+    then: impl FnOnce(&Reading<'_>) -> T,
+) -> T {
     let mut reasons: Vec<&str> = reading.reasons.iter().collect();
-    reasons.extend(codes.iter().filter(|code| !reading.reasons.contains(code)));
+    for code in judged.codes.iter() {
+        if !reading.reasons.contains(code) {
+            reasons.push(code);
+        }
+    }
     let mut flags: Vec<&str> = reading.flags.iter().collect();
     for (set, name) in [(judged.late, flag::LATE), (judged.gap.is_some(), flag::GAP_BEFORE)] {
         if set && !flags.contains(&name) {
@@ -431,17 +506,28 @@ fn with_changes<T>(reading: &Reading<'_>, judged: &Judgement, then: impl FnOnce(
         flags: TextList::Slice(&flags),
         ..*reading
     };
-    if judged.device_time == reading.device_time {
+    if judged.device_time == reading.device_time && judged.converted.is_none() {
         return then(&changed);
     }
-    let raw = reading.device_time.as_micros().to_string();
     let mut metadata: Vec<(&str, &str)> = reading.metadata.iter().collect();
-    if reading.metadata.get("device_time_raw").is_none() {
-        metadata.push(("device_time_raw", &raw));
+    let raw_time = reading.device_time.as_micros().to_string();
+    if judged.device_time != reading.device_time {
+        if reading.metadata.get("device_time_raw").is_none() {
+            metadata.push(("device_time_raw", &raw_time));
+        }
+        changed.device_time = judged.device_time;
+        changed.time_source = time_source::GATEWAY;
+        changed.clock_skew_ms = None;
     }
-    changed.device_time = judged.device_time;
-    changed.time_source = time_source::GATEWAY;
-    changed.clock_skew_ms = None;
+    let raw_value = letters::text_of(&reading.value).unwrap_or_default();
+    if let Some(value) = judged.converted {
+        let raw_unit = reading.unit.unwrap_or("");
+        metadata.retain(|(key, _)| *key != "raw_value");
+        metadata.extend([("raw_value", raw_value.as_str()), ("raw_unit", raw_unit)]);
+        changed.value = model::Value::Float(value);
+        changed.value_type = model::ValueType::Float;
+        changed.unit = unit;
+    }
     changed.metadata = TextMap::Slice(&metadata);
     then(&changed)
 }
