@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
+use crate::rules::PointGlob;
 use crate::{Aggregation, Catalog, External, Kind, Object, Problem, Validation};
 
 /// The newest document version this build reads.
@@ -122,6 +123,8 @@ pub fn read(value: &Value, catalog: &Catalog) -> Result<Document, Vec<Problem>> 
     let validation = object.value("validation").map(|value| Validation::read(value, "/validation"));
     let (validation, problems) = validation.unwrap_or_default();
     object.extend(problems);
+    let validation = validation.with_points(known_points(&components, catalog));
+    object.extend(validation.unknown_names("/validation"));
     let aggregation = object.value("aggregation").map(|value| Aggregation::read(value, "/aggregation"));
     let (aggregation, problems) = aggregation.unwrap_or_default();
     object.extend(problems);
@@ -131,6 +134,16 @@ pub fn read(value: &Value, catalog: &Catalog) -> Result<Document, Vec<Problem>> 
     }
     let components = components.into_iter().map(|(_, component)| component).collect();
     Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation })
+}
+
+/// The points all adapters bring; `None` when one of them cannot say.
+fn known_points(components: &[(String, Component)], catalog: &Catalog) -> Option<Vec<PointGlob>> {
+    let adapters = components.iter().map(|(_, component)| component).filter(|one| one.kind == Kind::Adapter);
+    let mut points = Vec::new();
+    for adapter in adapters {
+        points.extend((catalog.find(Kind::Adapter, &adapter.type_name)?.points)(&adapter.settings)?);
+    }
+    (!points.is_empty()).then_some(points)
 }
 
 fn read_address(object: &mut Object<'_>, key: &'static str, default: &str) -> SocketAddr {
@@ -225,6 +238,7 @@ mod tests {
             summary: "",
             schema: || Value::Null,
             validate: check,
+            points: |_| None,
         }])
     }
 

@@ -146,8 +146,7 @@ impl Validation {
 
 /// The problem of a name that meets no known point.
 pub(crate) fn unknown_point(known: &[PointGlob], asset: &str, parameter: &str, pointer: &str) -> Option<Problem> {
-    let meets = |point: &&PointGlob| globs_meet(&point.asset, asset) && globs_meet(&point.parameter, parameter);
-    if known.iter().any(|point| meets(&point)) {
+    if known.iter().any(|point| globs_meet(&point.asset, asset) && globs_meet(&point.parameter, parameter)) {
         return None;
     }
     let of_asset: Vec<&str> =

@@ -188,6 +188,7 @@ mod tests {
             summary: "",
             schema: || Value::Null,
             validate: |_, _| Vec::new(),
+            points: |_| None,
         };
         let catalog = Catalog::new([accept(Kind::Adapter, "modbus_tcp"), accept(Kind::Sink, "timescale")]);
         config::parse(text, &catalog).expect("a valid document")

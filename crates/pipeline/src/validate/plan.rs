@@ -1,9 +1,9 @@
 //! From configured rules to the checks of one point, decided once per point.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use config::expr::{Expr, all_operands};
-use config::rules::{PointGlob, Rule, UnknownPoints, Validation};
+use config::rules::{PointGlob, Rule, UnknownPoints, Validation, matches};
 use model::ValueType;
 
 use super::rules::allowed::Allowed;
@@ -48,11 +48,36 @@ pub struct Plan {
     /// Those that name their tags more exactly first (per-point over template).
     rules: Vec<Rule>,
     unknown_points: UnknownPoints,
-    known_points: Option<Vec<PointGlob>>,
+    known: Option<Known>,
     /// Parameters some expression reads.
     operands: BTreeSet<Box<str>>,
     profiles: Vec<Checks>,
     by_rules: HashMap<Key, u32>,
+}
+
+/// The points there are: those with a name of their own are many, globs are few.
+#[derive(Debug)]
+struct Known {
+    exact: HashSet<Box<str>, foldhash::fast::RandomState>,
+    globs: Vec<PointGlob>,
+}
+
+impl Known {
+    fn new(points: &[PointGlob]) -> Self {
+        let is_exact = |point: &&PointGlob| !point.asset.contains('*') && !point.parameter.contains('*');
+        let (exact, globs): (Vec<&PointGlob>, Vec<&PointGlob>) = points.iter().partition(is_exact);
+        let exact = exact.into_iter().map(|point| name(&point.asset, &point.parameter)).collect();
+        Self { exact, globs: globs.into_iter().cloned().collect() }
+    }
+
+    fn holds(&self, asset: &str, parameter: &str) -> bool {
+        let meets = |point: &PointGlob| matches(&point.asset, asset) && matches(&point.parameter, parameter);
+        self.exact.contains(&name(asset, parameter)) || self.globs.iter().any(meets)
+    }
+}
+
+fn name(asset: &str, parameter: &str) -> Box<str> {
+    format!("{asset}\n{parameter}").into()
 }
 
 /// Rule of each check, and whether the point is unknown.
@@ -82,7 +107,7 @@ impl Plan {
         Self {
             rules,
             unknown_points: settings.unknown_points,
-            known_points: settings.known_points.clone(),
+            known: settings.known_points.as_deref().map(Known::new),
             operands,
             profiles: Vec::new(),
             by_rules: HashMap::new(),
@@ -105,11 +130,8 @@ impl Plan {
     }
 
     fn is_unknown(&self, asset: &str, parameter: &str) -> bool {
-        let Some(known) = &self.known_points else { return false };
-        let as_rule = |point: &PointGlob| {
-            config::rules::matches(&point.asset, asset) && config::rules::matches(&point.parameter, parameter)
-        };
-        self.unknown_points != UnknownPoints::Pass && !known.iter().any(as_rule)
+        let Some(known) = &self.known else { return false };
+        self.unknown_points != UnknownPoints::Pass && !known.holds(asset, parameter)
     }
 
     /// Number of the checks that apply to a point: of several matching rules the first that holds a check decides it.
