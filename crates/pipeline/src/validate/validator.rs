@@ -146,7 +146,7 @@ impl Validator {
             lane.swept = now;
             self.points -= lane.retain(|point| seconds(now).wrapping_sub(point.seen_s).cast_signed() <= IDLE_MAX_S);
         }
-        if let Some(id) = lane.table.find(reading.asset_id, reading.parameter) {
+        if let Some(id) = lane.table.find_next(reading.asset_id, reading.parameter) {
             return Some(id);
         }
         self.make_point(partition, reading.asset_id, reading.parameter)
