@@ -126,6 +126,7 @@ pub struct AlarmChange<'a> {
 
 /// One transition of one alarm with the state after it; field rules in `contracts/avro/alarm.v1.avsc`.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, as the contract has them (ALM-01)")]
 pub struct Alarm<'a> {
     /// `gateway/asset/alarm`, stable (ALM-03).
     pub alarm_key: &'a str,
