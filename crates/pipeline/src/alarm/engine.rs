@@ -56,10 +56,11 @@ pub struct DeviceEvent<'a> {
 /// What the engine did and what it left out, since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Alarms there are.
+    /// Alarms there are, and points and devices that are watched for them.
     pub alarms: usize,
+    pub points: usize,
     pub transitions: u64,
-    /// Points not watched because there are [`super::ALARMS_MAX`] alarms.
+    /// Points not watched because there are [`super::ALARMS_MAX`] alarms or points.
     pub refused: u64,
     /// Readings left out because they are historical, backfill, retained or reprocessed (ALM-08).
     pub past: u64,

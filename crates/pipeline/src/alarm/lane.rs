@@ -226,6 +226,10 @@ impl Lane {
     /// Judges an alarm by the newest value of its point.
     fn judge(&mut self, hub: &mut Hub, n: u32, previous: Option<(f64, i64)>, now: Now, out: Out<'_>) {
         self.judge_design(hub, n, now, out);
+        let setpoint = self.alarms[n as usize].setpoint.map(|setpoint| self.points[setpoint as usize].known());
+        if setpoint == Some(None) {
+            return self.hold(hub, n, now, out);
+        }
         let (was_held, told) = {
             let alarm = &mut self.alarms[n as usize];
             (std::mem::take(&mut alarm.held), alarm.seq)
@@ -236,8 +240,7 @@ impl Lane {
         let there = match detect.kind() {
             AlarmKind::Quality | AlarmKind::Stale => Some(false),
             _ => {
-                let operand = alarm.setpoint.and_then(|setpoint| self.points[setpoint as usize].known());
-                let setpoint = operand.and_then(|value| value.as_number());
+                let setpoint = setpoint.flatten().and_then(|value| value.as_number());
                 let seen = Seen { value: point.value.value(), device_time: point.value_time, previous, setpoint };
                 condition::in_alarm(detect, alarm.flags.condition_active, &seen)
             }

@@ -36,7 +36,7 @@ pub use state::{Flags, Outcome, Step, next};
 
 use model::Timestamp;
 
-/// Alarms in one engine, over all lanes; a point beyond it is not watched and counted.
+/// Alarms in one engine, over all lanes, and points watched for them; a point beyond it is not watched, and counted.
 pub const ALARMS_MAX: usize = 100_000;
 
 /// The time of an input.

@@ -49,11 +49,12 @@ impl Lane {
             }
             hub.plan.rules_of(asset, name)
         };
-        if hub.counts.alarms + rules.len() > ALARMS_MAX {
+        if hub.counts.alarms + rules.len() > ALARMS_MAX || hub.counts.points >= ALARMS_MAX {
             hub.counts.refused += 1;
             return None;
         }
         hub.counts.alarms += rules.len();
+        hub.counts.points += 1;
         let asset = self.asset_or_new(asset);
         let point = number(self.points.len());
         self.points.push(Point::new(asset, name));
