@@ -1,9 +1,9 @@
 //! Rows of the acceptance list and of the detection chapter.
 
-use model::Quality;
-use pipeline::alarm::Action;
+use model::{Quality, TextList, Timestamp, Value};
+use pipeline::alarm::{ALARMS_MAX, Action, Engine, Input, Now};
 
-use super::plant::Plant;
+use super::plant::{Plant, settings};
 
 const HI: &str =
     "- {id: hi, parameter: t, type: hi, limit: 90, hysteresis: 2, on_delay_ms: 5000, severity: HIGH, message: hot}";
@@ -370,4 +370,50 @@ fn a_point_without_alarms_has_no_handle() {
     assert!(handle > 0 && plant.engine.watch(0, "a", "t") == handle);
     plant.value("a", "u", 500.0);
     assert_eq!((plant.take(), plant.engine.counts().alarms), (vec![], 2));
+}
+
+#[test]
+fn lanes_have_their_own_time_and_share_groups_and_areas() {
+    // ALM-14, ALM-16
+    let rules = settings(
+        "- {id: hi, parameter: t, type: hi, limit: 90, on_delay_ms: 5000, group: trip, area: north, severity: LOW, message: m}",
+    );
+    let mut engine = Engine::new(&rules, "gw-1", 2);
+    let mut told = Vec::new();
+    let now = |steady: i64| Now { steady, wall: Timestamp::from_micros(steady), wall_trusted: true };
+    let input = |at: i64| Input {
+        value: Value::Float(95.0),
+        unit: None,
+        quality: Quality::Good,
+        reason: None,
+        device_time: Timestamp::from_micros(at),
+        flags: TextList::default(),
+    };
+    for (lane, asset, at) in [(0, "a", 1_000_000), (1, "b", 90_000_000)] {
+        let handle = engine.watch(lane, asset, "t");
+        engine.reading(lane, handle, now(at), &input(at), &mut |_| panic!("too early"));
+        assert_eq!(engine.next_deadline(lane), Some(at + 5_000_000));
+    }
+    for (lane, at) in [(0, 6_000_000), (1, 94_000_000), (0, 5_000_000), (1, 95_000_000)] {
+        engine.advance(lane, now(at), &mut |transition| {
+            told.push((transition.lane, at, transition.alarm.first_out_rank));
+        });
+    }
+    assert_eq!(told, [(0, 6_000_000, Some(1)), (1, 95_000_000, Some(2))]);
+    assert_eq!((engine.steady(0), engine.steady(1)), (Some(6_000_000), Some(95_000_000)), "time never goes back");
+    let kpis = engine.kpis(now(95_000_000));
+    assert_eq!((kpis.len(), kpis[0].area.as_str(), kpis[0].by_severity), (1, "north", [2, 0, 0, 0]));
+}
+
+#[test]
+fn there_is_an_end_to_how_many_alarms_there_are() {
+    // G-05
+    let mut engine = Engine::new(&settings(HI), "gw-1", 1);
+    let points = ALARMS_MAX / 2; // each has a limit and its quality alarm
+    for n in 0..points {
+        assert!(engine.watch(0, &format!("a{n}"), "t") > 0);
+    }
+    assert_eq!(engine.watch(0, "one_more", "t"), 0);
+    let counts = engine.counts();
+    assert_eq!((counts.alarms, counts.refused), (ALARMS_MAX, 1));
 }

@@ -13,6 +13,7 @@ const BEGIN: i64 = 1_769_680_800 * SECOND;
 
 /// One transition, kept.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts (ALM-01)")]
 pub(crate) struct Told {
     pub(crate) key: String,
     pub(crate) occurrence: i64,

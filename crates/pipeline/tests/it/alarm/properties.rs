@@ -163,7 +163,7 @@ pub(super) fn check(all: &[Told]) -> Result<(), TestCaseError> {
 fn without_restarts(mut all: Vec<Told>) -> Vec<Told> {
     for told in &mut all {
         if told.cause == "restart" {
-            told.cause = "return".to_owned();
+            "return".clone_into(&mut told.cause);
         }
     }
     all
