@@ -9,6 +9,7 @@
 //! sinks:    [ { sink_id: ..., sink_type: timescale, ... } ]
 //! validation:  { rules: [ ... ] }
 //! aggregation: { resolutions: ["1s", "1min", "1hour"] }
+//! alarms:      { rules: [ ... ] }
 //! ```
 
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::rules::PointGlob;
-use crate::{Aggregation, Catalog, External, Kind, Object, Problem, Validation};
+use crate::{Aggregation, Alarms, Catalog, External, Kind, Object, Problem, Validation};
 
 /// The newest document version this build reads.
 pub const VERSION: i64 = 1;
@@ -54,6 +55,7 @@ pub struct Document {
     pub components: Vec<Component>,
     pub validation: Validation,
     pub aggregation: Aggregation,
+    pub alarms: Alarms,
 }
 
 /// Reads a document from JSON or YAML text: the document, or every problem in it.
@@ -128,12 +130,16 @@ pub fn read(value: &Value, catalog: &Catalog) -> Result<Document, Vec<Problem>> 
     let aggregation = object.value("aggregation").map(|value| Aggregation::read(value, "/aggregation"));
     let (aggregation, problems) = aggregation.unwrap_or_default();
     object.extend(problems);
+    let alarms = object.value("alarms").map(|value| Alarms::read(value, "/alarms"));
+    let (alarms, problems) = alarms.unwrap_or_default();
+    object.extend(problems);
+    object.extend(crate::alarms::check_against(&alarms, &validation, "/alarms"));
     let problems = object.finish();
     if !problems.is_empty() {
         return Err(problems);
     }
     let components = components.into_iter().map(|(_, component)| component).collect();
-    Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation })
+    Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation, alarms })
 }
 
 /// The points all adapters bring; `None` when one of them cannot say.
@@ -264,6 +270,19 @@ mod tests {
         );
         assert!(printed.iter().any(|p| p == "/adapters/1/port: 0 is outside 1 to 65535"));
         assert!(printed.iter().any(|p| p.contains("did you mean \"stream\"?")));
+    }
+
+    #[test]
+    fn an_alarm_behind_the_hard_range_is_refused_with_its_place() {
+        // AC-103
+        let text = r#"{"version":1,"gateway_id":"gw-1",
+            "validation":{"rules":[{"id":"r","range":{"hard_lo":0,"hard_hi":100}}]},
+            "alarms":{"rules":[{"id":"hh","parameter":"t","type":"hihi","limit":120,"severity":"HIGH","message":"m"}]}}"#;
+        let problems = parse(text, &catalog()).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!((problems[0].pointer.as_str(), problems[0].code), ("/alarms/rules/0/limit", "outside_hard_range"));
+        let document = parse(&text.replace("120", "99"), &catalog()).unwrap();
+        assert_eq!(document.alarms.rules.len(), 1);
     }
 
     #[test]

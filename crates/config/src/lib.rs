@@ -4,6 +4,7 @@
 //! in `streamforge check`, in the gateway before it accepts a document, and behind the forms.
 
 pub mod aggregation;
+pub mod alarms;
 pub mod catalog;
 pub mod document;
 pub mod expr;
@@ -14,6 +15,7 @@ pub mod rules;
 pub mod secret;
 
 pub use aggregation::Aggregation;
+pub use alarms::{AlarmRule, Alarms};
 pub use catalog::{Catalog, Kind, Spec};
 pub use document::{Component, Document, StreamMode, parse};
 pub use external::External;

@@ -2,9 +2,10 @@
 //!
 //! Knows no clock but the times it is handed, no stream and no task. Every decision is a function of the readings seen so
 //! far, so that the same readings give the same answers after a restart. [`validate`] judges single readings,
-//! [`aggregate`] folds them into windows, [`resume`] decides which outputs a replay must not repeat.
+//! [`aggregate`] folds them into windows, [`alarm`] tells people, [`resume`] decides which outputs a replay must not repeat.
 
 pub mod aggregate;
+pub mod alarm;
 mod bytes;
 pub mod points;
 pub mod resume;

@@ -227,18 +227,19 @@ mod tests {
             let mut sent = Logs::default();
             let mut acknowledged = [0; 4];
             for offset in begin..i64::try_from(end).unwrap() {
-                let judged = validator.judge_at(0, offset, &stream[usize::try_from(offset).unwrap()]);
-                let now = validator.now(0);
+                let reading = &stream[usize::try_from(offset).unwrap()];
+                let now = validator.arrival(0, reading);
                 let mut silent = Vec::new();
                 validator.advance(0, now, &mut |stale| {
                     let asset = i64::from(stale.asset_id.as_bytes()[0]);
                     silent.push(stale.last_arrival.as_micros() * 1000 + asset);
                 });
                 for source in silent {
-                    if resume.may_tell(offset + 1, &format!("stale/{source}")) {
+                    if resume.may_tell(offset, &format!("stale/{source}")) {
                         sent[3].push((source, Output::Event(9), Quality::Uncertain));
                     }
                 }
+                let judged = validator.judge_at(0, offset, reading);
                 for (output, quality) in outputs(&judged) {
                     if resume.allows(output, offset) {
                         sent[log_of(output)].push((offset, output, quality));

@@ -33,6 +33,11 @@ impl<K> Timers<K> {
         Some((*first.key(), first.remove()))
     }
 
+    /// When the next keys come due.
+    pub fn next_step(&self) -> Option<i64> {
+        self.steps.first_key_value().map(|(step, _)| *step)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }

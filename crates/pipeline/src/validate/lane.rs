@@ -18,6 +18,9 @@ const STALE_INTERVALS: i64 = 3;
 /// A clock that was set by less needs no correction, in microseconds (OFF-02).
 const STEP_MIN: i64 = 1_000_000;
 
+/// A clock so far behind what was seen before was not set, in microseconds.
+const UNSET_BEHIND: i64 = 3600 * 1_000_000;
+
 /// One input partition.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -111,9 +114,11 @@ impl Lane {
     pub(super) fn arrive(&mut self, reading: &Reading<'_>) -> bool {
         let gateway = reading.gateway_time.as_micros();
         let stepped = !reading.flags.is_empty() && reading.flags.contains(flag::CLOCK_STEP);
-        if stepped && self.now != NEVER {
+        if self.now != NEVER {
             let off = gateway.saturating_sub(self.shift).saturating_sub(self.now);
-            if off.saturating_abs() > STEP_MIN {
+            // a gateway that begins without its clock would stand still here until the clock is set (OFF-03, AC-085)
+            let unset = off < -UNSET_BEHIND && reading.clock_state == "UNSYNCED";
+            if stepped && off.saturating_abs() > STEP_MIN || unset {
                 self.shift = gateway.saturating_sub(self.now);
             }
         }
@@ -168,6 +173,13 @@ impl Lane {
             let deadline = point.arrival.saturating_add(interval.saturating_mul(STALE_INTERVALS));
             self.silence.set(deadline, id);
         }
+    }
+
+    /// True when the arrival of `reading` lets some silence end that has to be looked at before.
+    #[inline]
+    pub(super) fn is_due(&self, reading: &Reading<'_>) -> bool {
+        let now = reading.gateway_time.as_micros().saturating_sub(self.shift);
+        self.now != NEVER && self.silence.next_step().is_some_and(|step| step <= now)
     }
 
     /// Tells of the points whose silence has lasted too long by `now`.

@@ -131,6 +131,19 @@ impl Validator {
         judgement
     }
 
+    /// True when silences are to be looked at before `reading` is judged: then [`Validator::advance`] to its
+    /// [`Validator::arrival`] comes first, so that what is told does not depend on how readings are batched.
+    #[inline]
+    pub fn is_due(&self, partition: usize, reading: &Reading<'_>) -> bool {
+        self.lanes[partition].is_due(reading)
+    }
+
+    /// The steady time of a reading's arrival.
+    pub fn arrival(&self, partition: usize, reading: &Reading<'_>) -> i64 {
+        let lane = &self.lanes[partition];
+        lane.now.max(reading.gateway_time.as_micros().saturating_sub(lane.shift))
+    }
+
     /// Moves a lane's steady time on, while nothing comes, and tells which points have been silent too long.
     pub fn advance(&mut self, partition: usize, now: i64, out: &mut dyn FnMut(&Stale<'_>)) {
         self.lanes[partition].advance(&self.plan, now, out);

@@ -1,7 +1,8 @@
 //! Fixed records, one per contract, that never change: what the golden files hold.
 
 use model::{
-    Aggregate, Classification, Quality, Reading, Resolution, Statistics, TextList, TextMap, Timestamp, Value, ValueType,
+    Aggregate, Alarm, AlarmChange, Classification, Quality, Reading, Resolution, Statistics, TextList, TextMap,
+    Timestamp, Value, ValueType,
 };
 use stream::message::dead_letter::Headers;
 use stream::message::{DeadLetter, Event};
@@ -122,5 +123,57 @@ pub(crate) fn dead_letter() -> DeadLetter<'static> {
         gateway_id: "gw-1",
         first_failed_at: time(9),
         attempts: 1,
+    }
+}
+
+pub(crate) fn alarm() -> Alarm<'static> {
+    Alarm {
+        alarm_key: "pump_07/pressure/HI",
+        occurrence_id: "o-1",
+        seq: 3,
+        kind: "HI",
+        severity: "HIGH",
+        priority: None,
+        asset_id: "pump_07",
+        asset_path: None,
+        parameter: None,
+        value: Value::Null,
+        limit: None,
+        unit: None,
+        quality: Quality::Uncertain,
+        condition_active: true,
+        acked: false,
+        latched: false,
+        suppressed_by_design: false,
+        out_of_service: false,
+        enabled: true,
+        state: "ACTIVE",
+        isa_state: "B",
+        suppression_kind: None,
+        message: "",
+        consequence: None,
+        action: None,
+        group: None,
+        first_out_rank: None,
+        chattering: false,
+        change: AlarmChange {
+            from: "CLEARED",
+            to: "ACTIVE",
+            cause: "limit",
+            actor: None,
+            actor_role: None,
+            comment: None,
+            command_id: None,
+        },
+        activated_at: None,
+        acked_at: None,
+        cleared_at: None,
+        shelved_until: None,
+        device_time: time(0),
+        gateway_time: time(0),
+        flags: TextList::default(),
+        config_revision: None,
+        metadata: TextMap::Slice(&[("gateway_id", "gw-1")]),
+        tags: TextMap::default(),
     }
 }
