@@ -1,6 +1,6 @@
 //! What survives a restart, and what becomes of it under other rules.
 
-use pipeline::alarm::{Action, Damaged, Engine};
+use pipeline::alarm::{Action, Command, CommandAnswer, CommandResult, Damaged, Engine};
 
 use super::plant::{Plant, settings};
 
@@ -149,4 +149,24 @@ fn damaged_bytes_are_refused_whole() {
     assert_eq!(engine.counts().alarms, 0, "nothing was taken over");
     assert_eq!(engine.restore_asset(0, "a", &bytes), Ok(()));
     assert_eq!(engine.restore_asset(0, "a", &bytes), Err(Damaged::InUse));
+}
+
+#[test]
+fn a_command_that_comes_again_after_a_restart_is_not_done_again() {
+    // ALM-18: the gateway applied it and died before it answered
+    let mut plant = Plant::new(HI);
+    plant.value("a", "t", 95.0);
+    let template = plant.template(Action::Comment);
+    let comment = Command { command_id: "c", target: "gw-1/a/hi/1", sequence: 5, ..template };
+    let refused = Command { command_id: "d", sequence: 6, role: None, ..comment };
+    assert_eq!(plant.send(&comment).result, CommandResult::Applied);
+    assert_eq!(plant.send(&refused).result.as_str(), "REJECTED");
+    plant.restart(HI, 60, &["a"]);
+    plant.take();
+    assert_eq!(plant.send(&comment), CommandAnswer { result: CommandResult::Applied, repeated: true });
+    let again = plant.send(&refused);
+    assert_eq!((again.repeated, again.result.reason()), (true, Some("the role is missing")));
+    let behind = Command { command_id: "e", sequence: 4, ..comment };
+    assert_eq!(plant.send(&behind).result.as_str(), "REJECTED");
+    assert_eq!(plant.take(), [""; 0]);
 }
