@@ -1,6 +1,7 @@
 //! What survives a restart, and what becomes of it under other rules.
 
-use pipeline::alarm::{Action, Command, CommandAnswer, CommandResult, Damaged, Engine};
+use model::Timestamp;
+use pipeline::alarm::{Action, Command, CommandAnswer, CommandResult, Damaged, Engine, Now};
 
 use super::plant::{Plant, settings};
 
@@ -142,6 +143,23 @@ fn damaged_bytes_are_refused_whole() {
     let mut engine = Engine::new(&settings(HI), "gw-1", 1);
     for cut in 0..bytes.len() {
         assert!(engine.restore_asset(0, "a", &bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    // every number at once as large as it can be written: refused or taken, but never a panic
+    for at in 1..bytes.len() {
+        let mut huge = bytes[..at].to_vec();
+        huge.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        huge.extend_from_slice(&bytes[at + 1..]);
+        let mut engine = Engine::new(&settings(HI), "gw-1", 1);
+        if engine.restore_asset(0, "a", &huge).is_ok() {
+            let handle = engine.watch(0, "a", "t");
+            for (steady, wall) in [(0, 0), (i64::MAX, i64::MAX)] {
+                let now = Now { steady, wall: Timestamp::from_micros(wall), wall_trusted: true };
+                engine.reconcile(0, now, &mut |_| {});
+                engine.stale(0, handle, now, &mut |_| {});
+                engine.alarms(now, &mut |_| {});
+                engine.kpis(now);
+            }
+        }
     }
     let mut newer = bytes.clone();
     newer[0] = 9;
