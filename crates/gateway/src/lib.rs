@@ -96,6 +96,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     let mut tasks = TaskSet::new(CancellationToken::new());
     let supervisor_stop = CancellationToken::new();
     let live = Arc::new(LiveTable::default());
+    let alarms = Arc::new(modules::AlarmTable::default());
     let validator_state = Arc::new(ModuleState::default());
     let aggregator_state = Arc::new(ModuleState::default());
     let topics = watch::Table::default();
@@ -182,6 +183,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         metrics: ctx.metrics.clone(),
         stop: module_stop.clone(),
         live,
+        alarms: Arc::clone(&alarms),
     };
     let validator_restart = Restart::default();
     let aggregator_restart = Restart::default();
@@ -225,7 +227,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
                     let wanted = documents.borrow_and_update().document.clone();
                     plan_sender.send_replace(replan(&wanted));
                     // a module takes its rules at its start and resumes where it was
-                    if wanted.validation != running.validation {
+                    if wanted.validation != running.validation || wanted.alarms != running.alarms {
                         validator_restart.ask();
                     }
                     if wanted.aggregation != running.aggregation {
@@ -264,6 +266,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
 fn validator_settings(loaded: &Loaded) -> modules::ValidatorSettings {
     modules::ValidatorSettings {
         validation: loaded.document.validation.clone(),
+        alarms: loaded.document.alarms.clone(),
         config_revision: loaded.document.revision.clone().unwrap_or_else(|| loaded.revision.clone()),
     }
 }

@@ -7,6 +7,7 @@
 //! from partition p of its input alone. Start with [`validator`] or [`aggregator`]; what both share is in the files beside.
 
 mod aggregator;
+mod alarm_table;
 mod error;
 mod flight;
 mod live;
@@ -26,6 +27,7 @@ use stream::Schemas;
 use tokio_util::sync::CancellationToken;
 
 pub use aggregator::run_aggregator;
+pub use alarm_table::{AlarmSnapshot, AlarmTable, COMMAND};
 pub use error::Error;
 pub use live::{LivePoint, LiveTable, LiveValue};
 pub use state::ModuleState;
@@ -45,4 +47,5 @@ pub struct ModuleContext {
     /// Ends the loops, after what is under way is acknowledged and committed.
     pub stop: CancellationToken,
     pub live: Arc<LiveTable>,
+    pub alarms: Arc<AlarmTable>,
 }

@@ -1,9 +1,11 @@
-//! The validator's loop: `telemetry.raw` to `telemetry.clean` and the dead letters, `events.raw` to `events.clean`.
+//! The validator's loop: `telemetry.raw` to `telemetry.clean` and the dead letters, `events.raw` to `events.clean`, and the
+//! alarms of both to `alarms.clean`.
 //!
 //! It polls, has every record judged by [`desk::Desk`], keeps a few batches under way, and commits behind their
 //! acknowledgements. After a start it restores what the rules remembered ([`memory`]) and reads the piece behind it again,
 //! with everything held back that was written before: a restart changes nothing.
 
+mod alarms;
 mod desk;
 mod events;
 mod letters;
@@ -21,6 +23,7 @@ use stream::topics::PARTITIONS;
 use stream::{Start, Subscription, Topic, header};
 use tokio::time::Instant;
 
+use self::alarms::Alarms;
 use self::desk::{Desk, Ids};
 use self::memory::Memory;
 use super::flight::Flights;
@@ -35,23 +38,34 @@ const GROUP: &str = "sf-validator";
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How often offsets are committed and the ends of the topics are asked for.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+/// Figures of alarms are saved with every so manieth turn.
+const SAVE_FIGURES_EVERY: u32 = 60;
 /// How long a stop waits for acknowledgements.
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// Records behind which the module counts as DEGRADED.
 const LAG_MAX: i64 = 1_000_000;
 
-/// The topics this module writes, in the order of [`Ends`].
-const OUTPUTS: [Topic; 5] =
-    [Topic::TelemetryClean, Topic::DlqTelemetry, Topic::EventsRaw, Topic::EventsClean, Topic::DlqEvents];
+/// The topics this module writes, in the order of [`Ends`]: those derived from readings, then those from events.
+const OUTPUTS: [Topic; 6] = [
+    Topic::TelemetryClean,
+    Topic::DlqTelemetry,
+    Topic::EventsRaw,
+    Topic::AlarmsClean,
+    Topic::EventsClean,
+    Topic::DlqEvents,
+];
+const OF_READINGS: std::ops::Range<usize> = 0..4;
+const OF_EVENTS: std::ops::Range<usize> = 4..6;
 
 /// Next offset of every partition of [`OUTPUTS`].
-type Ends = [[i64; LANES]; 5];
+type Ends = [[i64; LANES]; OUTPUTS.len()];
 
 /// What may be committed once a batch is acknowledged.
 #[derive(Debug, Clone)]
 struct Checkpoint {
     telemetry: [i64; LANES],
     events: [i64; LANES],
+    commands: [i64; LANES],
     /// Ends of the outputs when the batch began, or before.
     ends: Ends,
     /// Lanes whose input was read up to its end at this time.
@@ -66,6 +80,7 @@ struct Checkpoint {
 #[derive(Debug, Clone)]
 pub struct ValidatorSettings {
     pub validation: config::Validation,
+    pub alarms: config::Alarms,
     pub config_revision: String,
 }
 
@@ -76,8 +91,10 @@ pub fn run_validator(ctx: &ModuleContext, settings: &ValidatorSettings, state: &
     let ids = Ids::ask(ctx)?;
     let producer = Producer::open(&ctx.settings).map_err(Error::stream(MODULE))?;
     let mut validator = Validator::new(&settings.validation, LANES, POINTS_MAX);
-    let (mut subscription, mut progress) = open(ctx, &mut validator)?;
-    let mut desk = Desk::new(ctx, validator, &settings.config_revision, meters, ids, progress.take_resumes());
+    let mut alarms = Alarms::new(&settings.alarms, &ctx.gateway_id, ids.of_alarms(), &settings.config_revision);
+    let (mut subscription, mut progress) = open(ctx, &mut validator, &mut alarms)?;
+    let mut desk = Desk::new(ctx, (validator, alarms), &settings.config_revision, meters, ids, progress.take_resumes());
+    progress.begin(&producer, &subscription, &mut desk)?;
     state.set_health(Health::Healthy, "validating");
     let ended = run(ctx, state, meters, &producer, &mut subscription, &mut progress, &mut desk);
     state.move_lag(progress.lag, 0);
@@ -99,6 +116,7 @@ fn run(
 ) -> Result<(), Error> {
     let mut last_batch = 0;
     let mut housekeeping = Instant::now();
+    let mut housekeepings = 0_u32;
     while !ctx.stop.is_cancelled() {
         let gather = pace::gather(last_batch);
         if !gather.is_zero() {
@@ -123,8 +141,9 @@ fn run(
         }
         let due = housekeeping.elapsed() >= HOUSEKEEPING_EVERY;
         let told = progress.advance(subscription, desk, &batch, last_batch > 0)?;
+        desk.carry_out(&batch, |lane| progress.has_caught_up(subscription, lane))?;
         if due || !desk.urgent.is_empty() {
-            progress.memory.collect(&mut desk.validator, &mut desk.urgent, false, &mut |_, _, _| {});
+            progress.collect(desk, due && housekeepings.is_multiple_of(SAVE_FIGURES_EVERY), false);
         }
         desk.finish_batch(state, &ctx.live);
         let pending = batch.finish();
@@ -137,6 +156,8 @@ fn run(
         progress.flights.wait_for_room(&ctx.stop, slow).map_err(Error::stream(MODULE))?;
         progress.land(ctx)?;
         if due {
+            housekeepings += 1;
+            desk.publish_alarms();
             housekeeping = Instant::now();
             progress.commit(subscription)?;
             progress.survey(ctx, producer, subscription, desk)?;
@@ -167,10 +188,15 @@ struct Progress {
     /// What was committed last, never to be committed backwards.
     committed_telemetry: [i64; LANES],
     committed_events: [i64; LANES],
+    committed_commands: [i64; LANES],
+    /// Events and commands up to here have nothing that waits to be saved.
+    settled: [[i64; LANES]; 2],
+    /// Where the readings stood that were judged before this run.
+    begun_telemetry: [i64; LANES],
     /// From where readings are read again after a restart, as it was committed last.
     committed_replay: [i64; LANES],
     /// Marks of the commit this run began with, and the newest source its outputs name: up to there the old marks hold.
-    old_marks: [[Option<i64>; LANES]; 5],
+    old_marks: [[Option<i64>; LANES]; OUTPUTS.len()],
     replayed_telemetry: [Option<i64>; LANES],
     replayed_events: [Option<i64>; LANES],
     resumes: Option<(Vec<Resume>, Vec<Resume>)>,
@@ -193,11 +219,16 @@ struct Idle {
 }
 
 /// Finds out where to begin and what is already written, and opens the subscription there.
-fn open(ctx: &ModuleContext, validator: &mut Validator) -> Result<(Subscription, Progress), Error> {
+fn open(
+    ctx: &ModuleContext,
+    validator: &mut Validator,
+    alarms: &mut Alarms,
+) -> Result<(Subscription, Progress), Error> {
     let stream = Error::stream(MODULE);
     let consumer = Consumer::open(&ctx.settings, GROUP).map_err(&stream)?;
     let telemetry = marks::begins(&consumer, Topic::TelemetryRaw).map_err(&stream)?;
     let events = marks::begins(&consumer, Topic::EventsRaw).map_err(&stream)?;
+    let commands = marks::begins(&consumer, Topic::ControlCommands).map_err(&stream)?;
     let old_marks = OUTPUTS.map(|topic| {
         let begins = if matches!(topic, Topic::EventsClean | Topic::DlqEvents) { &events } else { &telemetry };
         std::array::from_fn(|lane| marks::read(&begins[lane].metadata, topic.name()))
@@ -225,9 +256,22 @@ fn open(ctx: &ModuleContext, validator: &mut Validator) -> Result<(Subscription,
     .map_err(&stream)?;
     // state of a log that is not this one any more belongs to nothing
     let same_log = telemetry.iter().any(|begin| begin.committed.is_some());
-    let mut memory = memory::restore(&consumer, |lane, asset, own, _| {
-        if telemetry[lane].committed.is_some() && !validator.restore(lane, asset, own) {
-            tracing::warn!(asset, "the saved state of an asset cannot be read: its points begin without history");
+    let mut memory = memory::restore(&consumer, |lane, asset, own, of_alarms| {
+        if telemetry[lane].committed.is_none() {
+            return;
+        }
+        match asset {
+            memory::KPIS => alarms.restore_kpis(own),
+            memory::SOURCES => String::from_utf8_lossy(own).lines().for_each(|source| validator.restore_skew(source)),
+            _ => {
+                if !validator.restore(lane, asset, own) {
+                    tracing::warn!(
+                        asset,
+                        "the saved state of an asset cannot be read: its points begin without history"
+                    );
+                }
+                alarms.restore(lane, asset, of_alarms);
+            }
         }
     })?;
     if !same_log {
@@ -247,21 +291,28 @@ fn open(ctx: &ModuleContext, validator: &mut Validator) -> Result<(Subscription,
         let offset = begin.committed.map_or(begin.first, again);
         let place = saved.unwrap_or(LaneTime { offset, now: i64::MIN, shift: 0 });
         validator.begin_at(lane, LaneTime { offset, ..place });
+        alarms.begin_at(lane, place.now);
         positions.push(position(Topic::TelemetryRaw, lane, offset));
     }
     for (lane, begin) in events.iter().enumerate() {
         positions.push(position(Topic::EventsRaw, lane, begin.committed.unwrap_or(begin.first)));
     }
-    let topics = [Topic::TelemetryRaw, Topic::EventsRaw];
+    for (lane, begin) in commands.iter().enumerate() {
+        positions.push(position(Topic::ControlCommands, lane, begin.committed.unwrap_or(begin.first)));
+    }
+    let topics = [Topic::TelemetryRaw, Topic::EventsRaw, Topic::ControlCommands];
     let subscription = Subscription::over(consumer, &topics, &Start::At(positions)).map_err(&stream)?;
     let newest = |resumes: &[Resume]| std::array::from_fn(|lane| resumes[lane].newest());
     let committed = |begins: &[Begin]| std::array::from_fn(|lane| begins[lane].committed.unwrap_or(0));
     let mut progress = Progress {
         flights: Flights::default(),
         acknowledged: None,
-        ends: [[0; LANES]; 5],
+        ends: [[0; LANES]; OUTPUTS.len()],
         committed_telemetry: committed(&telemetry),
         committed_events: committed(&events),
+        committed_commands: committed(&commands),
+        settled: [committed(&events), committed(&commands)],
+        begun_telemetry: committed(&telemetry),
         committed_replay: [-1; LANES],
         old_marks,
         replayed_telemetry: newest(&of_telemetry),
@@ -291,19 +342,57 @@ impl Progress {
     }
 
     fn checkpoint(
-        &self,
+        &mut self,
         subscription: &Subscription,
         desk: &Desk<'_>,
         reached: [Option<Timestamp>; LANES],
     ) -> Checkpoint {
         let next = |topic| std::array::from_fn(|lane| subscription.position(topic, partition(lane)).unwrap_or(0));
+        let held = desk.first_held();
+        if desk.urgent.is_empty() && !self.memory.is_waiting() {
+            let commands: [i64; LANES] = next(Topic::ControlCommands);
+            self.settled = [next(Topic::EventsRaw), std::array::from_fn(|lane| held[lane].unwrap_or(commands[lane]))];
+        }
+        let [events, commands] = self.settled;
         Checkpoint {
             telemetry: next(Topic::TelemetryRaw),
-            events: next(Topic::EventsRaw),
+            events,
+            commands,
             ends: self.ends,
             reached,
             replay_from: std::array::from_fn(|lane| self.memory.replay_from(&desk.validator, lane)),
             states: self.memory.made(),
+        }
+    }
+
+    /// The first word of a run: alarms whose rules are gone come to an end.
+    fn begin(&mut self, producer: &Producer, subscription: &Subscription, desk: &mut Desk<'_>) -> Result<(), Error> {
+        let batch = producer.batch();
+        desk.reconcile(&batch)?;
+        let pending = batch.finish();
+        let checkpoint = self.checkpoint(subscription, desk, [None; LANES]);
+        self.flights.push(pending, checkpoint);
+        Ok(())
+    }
+
+    /// True when the lane's readings that were judged before this start have all been judged again: only then is it what
+    /// the people saw who sent the commands that wait.
+    fn has_caught_up(&self, subscription: &Subscription, lane: usize) -> bool {
+        let position = subscription.position(Topic::TelemetryRaw, partition(lane)).unwrap_or(0);
+        position >= self.begun_telemetry[lane] && self.replayed_telemetry[lane].is_none_or(|newest| position > newest)
+    }
+
+    /// Makes the next group of states.
+    fn collect(&mut self, desk: &mut Desk<'_>, figures: bool, everything: bool) {
+        let Desk { validator, alarms, urgent, .. } = desk;
+        let append = &mut |lane, asset: &str, out: &mut Vec<u8>| alarms.save_asset(lane, asset, out);
+        self.memory.collect(validator, urgent, everything, append);
+        if figures {
+            let mut kpis = Vec::new();
+            alarms.save_kpis(&mut kpis);
+            self.memory.add(memory::KPIS, &kpis);
+            let sources: Vec<&str> = validator.skewed_sources().collect();
+            self.memory.add(memory::SOURCES, sources.join("\n").as_bytes());
         }
     }
 
@@ -374,7 +463,7 @@ impl Progress {
         // a group may wait already; the second turn saves what changed behind it
         for _ in 0..2 {
             self.land_all()?;
-            self.memory.collect(&mut desk.validator, &mut desk.urgent, true, &mut |_, _, _| {});
+            self.collect(desk, true, true);
             let all_landed = self.flights.is_empty();
             if all_landed {
                 self.memory.release(self.memory.made());
@@ -395,12 +484,14 @@ impl Progress {
         let mut positions = Vec::new();
         for lane in 0..LANES {
             let inputs = [
-                (Topic::TelemetryRaw, checkpoint.telemetry[lane], self.replayed_telemetry[lane], 0..3),
-                (Topic::EventsRaw, checkpoint.events[lane], self.replayed_events[lane], 3..5),
+                (Topic::TelemetryRaw, checkpoint.telemetry[lane], self.replayed_telemetry[lane], OF_READINGS),
+                (Topic::EventsRaw, checkpoint.events[lane], self.replayed_events[lane], OF_EVENTS),
+                (Topic::ControlCommands, checkpoint.commands[lane], None, 0..0),
             ];
             for (input, next, replayed, outputs) in inputs {
                 let committed = match input {
                     Topic::EventsRaw => &mut self.committed_events[lane],
+                    Topic::ControlCommands => &mut self.committed_commands[lane],
                     _ => &mut self.committed_telemetry[lane],
                 };
                 let replay_from = checkpoint.replay_from[lane].offset;

@@ -60,6 +60,7 @@ impl Rig {
             metrics: daemon::Metrics::new("gateway"),
             stop: CancellationToken::new(),
             live: Arc::new(LiveTable::default()),
+            alarms: Arc::default(),
         };
         Self { _dir: dir, _broker: broker, clock, ctx }
     }
@@ -153,7 +154,11 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// Runs modules on threads of their own while `during` looks on, and stops them; they must end well.
 fn with_modules(ctx: &ModuleContext, rules: &Validation, aggregate: bool, during: impl FnOnce(&ModuleState)) {
     let (validator, aggregator) = (ModuleState::default(), ModuleState::default());
-    let settings = ValidatorSettings { validation: rules.clone(), config_revision: "r1".to_owned() };
+    let settings = ValidatorSettings {
+        validation: rules.clone(),
+        alarms: config::Alarms::default(),
+        config_revision: "r1".to_owned(),
+    };
     std::thread::scope(|scope| {
         let mut threads = vec![scope.spawn(|| modules::run_validator(ctx, &settings, &validator))];
         if aggregate {

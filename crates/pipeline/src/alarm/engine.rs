@@ -204,7 +204,8 @@ impl Engine {
         for place in &self.lanes {
             let now = Now { steady: now.steady.max(place.steady), ..now };
             for (n, alarm) in (0_u32..).zip(&place.alarms) {
-                let shelved_for_ms = alarm.shelf.map(|shelf| (shelf.deadline.at - now.steady).max(0) / 1000);
+                let shelved_for_ms =
+                    alarm.shelf.map(|shelf| shelf.deadline.at.saturating_sub(now.steady).max(0) / 1000);
                 let chattering = is_chattering(alarm.recent, now.steady);
                 let proposal = chattering.then_some("comes too often: raise the hysteresis or the delays");
                 let telling = Telling::unchanged(alarm.flags.state(), Why::default());

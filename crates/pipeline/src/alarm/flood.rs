@@ -163,7 +163,9 @@ impl Area {
     }
 
     fn count_flood(&mut self, since: i64, end: i64) {
-        let mut from = since;
+        // days before those that are remembered do not count
+        let days = i64::try_from(DAYS).unwrap_or(0);
+        let mut from = since.max(end.saturating_sub(days.saturating_mul(DAY)));
         while from < end {
             let midnight = (from.div_euclid(DAY) + 1).saturating_mul(DAY);
             let to = end.min(midnight);

@@ -21,6 +21,9 @@ use super::state::{self, Flags, Step};
 use super::timers::{Deadline, What};
 use super::{Now, Transition};
 
+/// No counter gets here in the life of a gateway; a larger one is damage.
+const COUNTER_MAX: i64 = 1 << 53;
+
 /// Why saved bytes cannot be taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damaged {
@@ -84,6 +87,12 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self, field: &'static str) -> Result<i64, Damaged> {
         take_zigzag(&mut self.0).ok_or(Damaged::Field(field))
+    }
+
+    /// A number that is only ever counted up, so that counting on cannot overflow.
+    fn counter(&mut self, field: &'static str) -> Result<i64, Damaged> {
+        let number = self.number(field)?;
+        if (0..=COUNTER_MAX).contains(&number) { Ok(number) } else { Err(Damaged::Field(field)) }
     }
 
     fn byte(&mut self, field: &'static str) -> Result<u8, Damaged> {
@@ -196,16 +205,17 @@ impl<'a> Reader<'a> {
             Held::Float(limit) => Some(limit),
             _ => None,
         };
-        let rank = self.optional("rank")?.and_then(|rank| i32::try_from(rank).ok());
-        let episode = self.number("episode")?;
+        let rank = self.optional("rank")?;
+        let rank = rank.map(|rank| i16::try_from(rank).map_err(|_| Damaged::Field("rank"))).transpose()?;
+        let episode = self.counter("episode")?;
         let mut alarm = Alarm::new(0, 0, true);
         let [condition_active, acked, latched, shelved, by_design, subsumed, out_of_service, enabled] =
             self.bits("flags", 8)?;
         alarm.flags = Flags { condition_active, acked, latched, shelved, by_design, subsumed, out_of_service, enabled };
         let [held, by_hard_limit, ..] = self.bits("held", 2)?;
         (alarm.held, alarm.by_hard_limit) = (held, by_hard_limit);
-        alarm.seq = self.number("seq")?;
-        alarm.occurrence = self.number("occurrence")?;
+        alarm.seq = self.counter("seq")?;
+        alarm.occurrence = self.counter("occurrence")?;
         alarm.times = self.times()?;
         for _ in 0..self.count("past", OCCURRENCES_MAX)? {
             let (number, acked) = (self.number("past")?, self.truth("past")?);
@@ -228,14 +238,14 @@ impl<'a> Reader<'a> {
         alarm.out_of_service_since = self.number("out_of_service_since")?;
         let mut days = Days::default();
         for _ in 0..self.count("days", DAYS)? {
-            days.days.push_back((self.number("days")?, self.number("days")?));
+            days.days.push_back((self.number("days")?, self.counter("days")?));
         }
         alarm.days = (!days.days.is_empty()).then(|| Box::new(days));
-        Ok(SavedAlarm { id, kind, severity, limit, rank: rank.map(|rank| (rank, episode)), alarm })
+        Ok(SavedAlarm { id, kind, severity, limit, rank: rank.map(|rank| (i32::from(rank), episode)), alarm })
     }
 
     fn asset(mut self) -> Result<SavedAsset, Damaged> {
-        let (_saved_at, order) = (self.number("steady")?, self.number("order")?);
+        let (_saved_at, order) = (self.number("steady")?, self.counter("order")?);
         let mut commands = Remembered::default();
         for sequence in &mut commands.sequences {
             *sequence = self.optional("sequence")?;
@@ -248,7 +258,7 @@ impl<'a> Reader<'a> {
                 2 => CommandResult::StaleOccurrence,
                 3 => CommandResult::Expired,
                 number => {
-                    let at = usize::try_from(number - 4).map_err(|_| Damaged::Field("answers"))?;
+                    let at = usize::try_from(number.saturating_sub(4)).map_err(|_| Damaged::Field("answers"))?;
                     CommandResult::Rejected(REASONS.get(at).ok_or(Damaged::Field("answers"))?)
                 }
             };
@@ -390,7 +400,7 @@ pub(super) fn restore_areas(hub: &mut Hub, bytes: &[u8]) -> Result<(), Damaged> 
             let number = reader.number("day")?;
             let mut counts = [0; 8];
             for count in &mut counts {
-                *count = reader.number("day")?;
+                *count = reader.counter("day")?;
             }
             let [a, b, c, d, flood_micros, floods, peak, fleeting] = counts;
             area.days.days.push_back((number, Day { by_severity: [a, b, c, d], flood_micros, floods, peak, fleeting }));

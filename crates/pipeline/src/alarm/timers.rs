@@ -43,8 +43,8 @@ impl Timers {
         deadline
     }
 
+    /// A saved deadline; `order` is restored with its lane.
     pub(super) fn restore(&mut self, deadline: Deadline, alarm: u32, what: What) {
-        self.order = self.order.max(deadline.order);
         self.set.insert((deadline, alarm, what));
     }
 

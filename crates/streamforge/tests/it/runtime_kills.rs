@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::{Quality, Reading, TextList, TextMap, Timestamp, Value, ValueType};
 use serde_json::{Value as Json, json};
-use stream::message::{aggregate, dead_letter, event};
+use stream::message::{aggregate, alarm, dead_letter, event};
 use stream::{Publisher, Schemas, Topic, avro};
 use tokio::time::Instant;
 
@@ -109,6 +109,20 @@ fn document(kafka: &str, registry: &str) -> Setup {
     Setup::new("gw-hour")
         .with("stream", json!({ "mode": "external", "bootstrap": kafka, "registry_url": registry }))
         .with("validation", rules())
+        .with("alarms", alarms())
+}
+
+/// On every asset: a limit with delays, a second one that hides it, a rate, and a limit suppressed while it stands.
+fn alarms() -> Json {
+    json!({ "rules": [
+        { "id": "hot", "parameter": "temperature", "type": "hi", "limit": 80, "hysteresis": 2, "on_delay_ms": 5000,
+          "off_delay_ms": 3000, "severity": "MEDIUM", "message": "hot", "group": "heat" },
+        { "id": "very_hot", "parameter": "temperature", "type": "hihi", "limit": 84, "hysteresis": 1, "severity": "HIGH",
+          "message": "very hot", "group": "heat", "subsume": true, "latching": true },
+        { "id": "jump", "parameter": "temperature", "type": "rate", "limit": 8, "severity": "LOW", "message": "jumps" },
+        { "id": "dry", "parameter": "flow", "type": "lo", "limit": 1, "on_delay_ms": 10_000, "severity": "MEDIUM",
+          "message": "no flow", "suppress_when": { "parameter": "running", "equals": false, "release_delay_ms": 20_000 } },
+    ] })
 }
 
 fn rules() -> Json {
@@ -205,11 +219,18 @@ struct Content {
     events: BTreeMap<String, String>,
     /// By resolution, point and start: the content of the highest revision.
     windows: BTreeMap<String, (i64, String)>,
+    /// By key and number; each once.
+    alarms: BTreeMap<String, String>,
 }
 
 fn content(kafka: SocketAddr) -> Content {
-    let mut content =
-        Content { clean: BTreeMap::new(), letters: BTreeMap::new(), events: BTreeMap::new(), windows: BTreeMap::new() };
+    let mut content = Content {
+        clean: BTreeMap::new(),
+        letters: BTreeMap::new(),
+        events: BTreeMap::new(),
+        windows: BTreeMap::new(),
+        alarms: BTreeMap::new(),
+    };
     for record in read_all(kafka, Topic::TelemetryClean) {
         let (_, body) = avro::unframe(&record.payload).expect("framed");
         let reading = stream::message::telemetry::decode(body).expect("decoded");
@@ -252,6 +273,12 @@ fn content(kafka: SocketAddr) -> Content {
         );
         let known = content.events.insert(event.event_id.to_owned(), text);
         assert_eq!(known, None, "{} was told twice", event.event_id);
+    }
+    for record in read_all(kafka, Topic::AlarmsClean) {
+        let (_, body) = avro::unframe(&record.payload).expect("framed");
+        let alarm = alarm::decode(body).expect("decoded");
+        let known = content.alarms.insert(format!("{}#{:06}", alarm.alarm_key, alarm.seq), format!("{alarm:?}"));
+        assert_eq!(known, None, "{}#{} was told twice", alarm.alarm_key, alarm.seq);
     }
     for topic in [Topic::Telemetry1s, Topic::Telemetry1min, Topic::Telemetry1hour] {
         for record in read_all(kafka, topic) {
@@ -339,17 +366,19 @@ fn a_runtime_killed_at_any_time_writes_what_one_that_was_never_killed_writes() {
         (content(kafka.parse().expect("an address")), content(whole_kafka.parse().expect("an address")));
     let count = |lists: &BTreeMap<i32, Vec<String>>| lists.values().map(Vec::len).sum::<usize>();
     say(&format!(
-        "{kills} kills in {:.0?}: {} readings, clean {}, dead letters {}, events {}, windows {} of which {} revised",
+        "{kills} kills in {:.0?}: {} readings, clean {}, dead letters {}, events {}, alarm transitions {}, windows {} of which {} revised",
         started.elapsed(),
         hour.len() + last.len(),
         count(&killed.clean),
         count(&killed.letters),
         killed.events.len(),
+        killed.alarms.len(),
         killed.windows.len(),
         killed.windows.values().filter(|(revision, _)| *revision > 1).count(),
     ));
     assert_same_lists("telemetry.clean", &killed.clean, &whole.clean);
     assert_same_lists("dlq.telemetry", &killed.letters, &whole.letters);
+    assert_same("alarms", &killed.alarms, &whole.alarms);
     assert_same("events", &killed.events, &whole.events);
     assert_same("windows", &killed.windows, &whole.windows);
     assert!(count(&whole.letters) > 100 && whole.windows.len() > 10_000, "the hour was eventful");

@@ -1,7 +1,8 @@
 //! One record after the other: decode, judge, forward or reject, and tell what changed.
 
 use kafka::client::{Batch, Producer, Record};
-use model::{Quality, Reading, TextList, TextMap, flag, time_source};
+use model::{Quality, Reading, TextList, TextMap, Timestamp, flag, time_source};
+use pipeline::alarm::Now;
 use pipeline::resume::{Output, Resume};
 use pipeline::validate::explain::explain;
 use pipeline::validate::{Judgement, Rejection, Validator, Verdict};
@@ -10,14 +11,29 @@ use stream::message::{event, telemetry};
 use stream::publisher::{send_reading, write_source};
 use stream::{Schema, Topic, header};
 
+use super::alarms::{Alarms, Way};
 use super::events::{EventPen, GAP_NUMBER, QUALITY_NUMBER, SKEW_NUMBER, TROUBLE_NUMBER};
 use super::letters::{self, INTERNAL_ERROR, LetterBox, Refusal, TOO_LARGE};
 use super::tally::Tally;
+use crate::modules::alarm_table::COMMAND;
 use crate::modules::live::{LiveFeed, LiveTable};
-use crate::modules::marks::{lane, partition};
+use crate::modules::marks::{LANES, lane, partition};
 use crate::modules::schema_ids::{SchemaIds, id_for};
 use crate::modules::state::ValidatorMeters;
 use crate::modules::{Error, ModuleContext, ModuleState, outlet, strikes};
+
+/// Type of the events that tell whether a device answers.
+const DEVICE_STATE: &[u8] = b"device.state";
+/// Commands that may wait.
+const HELD_MAX: usize = 10_000;
+
+/// A command that waits.
+#[derive(Debug)]
+struct HeldCommand {
+    lane: usize,
+    offset: i64,
+    payload: Vec<u8>,
+}
 
 /// Schema ids of the topics written here.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +43,17 @@ pub(super) struct Ids {
     events: i32,
     events_clean: i32,
     event_letters: i32,
+    alarms: i32,
+    control: i32,
     pub(super) audit: i32,
 }
 
 impl Ids {
+    /// Of transitions, of answers to commands, of the audit.
+    pub(super) fn of_alarms(self) -> (i32, i32, i32) {
+        (self.alarms, self.control, self.audit)
+    }
+
     pub(super) fn ask(ctx: &ModuleContext) -> Result<Self, Error> {
         Ok(Self {
             clean: id_for(ctx, Topic::TelemetryClean)?,
@@ -38,6 +61,8 @@ impl Ids {
             events: id_for(ctx, Topic::EventsRaw)?,
             events_clean: id_for(ctx, Topic::EventsClean)?,
             event_letters: id_for(ctx, Topic::DlqEvents)?,
+            alarms: id_for(ctx, Topic::AlarmsClean)?,
+            control: id_for(ctx, Topic::ControlResults)?,
             audit: id_for(ctx, Topic::Audit)?,
         })
     }
@@ -51,6 +76,10 @@ pub(super) struct Desk<'c> {
     pub(super) ids: Ids,
     schemas: SchemaIds<'c>,
     pub(super) validator: Validator,
+    pub(super) alarms: Alarms,
+    /// Commands that wait until their lane is what the people saw who sent them.
+    held: Vec<HeldCommand>,
+    silent: Vec<(u32, Timestamp, i64)>,
     /// Assets whose state is to be saved before others: something was told of them without a record.
     pub(super) urgent: Vec<(usize, String)>,
     /// What is already written, by lane of `telemetry.raw` and of `events.raw`.
@@ -69,7 +98,7 @@ pub(super) struct Desk<'c> {
 impl<'c> Desk<'c> {
     pub(super) fn new(
         ctx: &'c ModuleContext,
-        validator: Validator,
+        (validator, alarms): (Validator, Alarms),
         config_revision: &str,
         meters: &'c ValidatorMeters,
         ids: Ids,
@@ -81,6 +110,9 @@ impl<'c> Desk<'c> {
             ids,
             schemas: SchemaIds::new(ctx),
             validator,
+            alarms,
+            held: Vec::new(),
+            silent: Vec::new(),
             urgent: Vec::new(),
             resumes,
             event_resumes,
@@ -113,6 +145,10 @@ impl<'c> Desk<'c> {
         if record.topic() == Topic::EventsRaw.name() {
             return self.event(producer, batch, record, lane);
         }
+        if record.topic() == Topic::ControlCommands.name() {
+            self.hold(record, lane);
+            return Ok(());
+        }
         let payload = record.payload().unwrap_or_default();
         let (id, body) = match avro::unframe(payload) {
             Ok(framed) => framed,
@@ -121,10 +157,23 @@ impl<'c> Desk<'c> {
         if id != self.ids.clean && !self.schemas.is(id, Schema::Telemetry)? {
             return self.foreign(producer, batch, record, lane, id);
         }
-        let Self { validator, tally, .. } = self;
         let offset = record.offset();
-        let judge = || telemetry::decode(body).map(|reading| (reading, validator.judge_at(lane, offset, &reading)));
-        match strikes::guarded(judge, || tally.panics += 1) {
+        let decoded = strikes::guarded(|| telemetry::decode(body), || self.tally.panics += 1);
+        if let Some(Ok(reading)) = &decoded
+            && self.validator.is_due(lane, reading)
+        {
+            let now = self.validator.arrival(lane, reading);
+            self.advance(batch, lane, offset, now)?;
+        }
+        let Self { validator, tally, .. } = self;
+        let judged = decoded.and_then(|decoded| match decoded {
+            Ok(reading) => {
+                let judged = strikes::guarded(|| validator.judge_at(lane, offset, &reading), || tally.panics += 1)?;
+                Some(Ok((reading, judged)))
+            }
+            Err(error) => Some(Err(error)),
+        });
+        match judged {
             Some(Ok((reading, judged))) => self.judged(producer, batch, record, lane, (id, payload), &reading, &judged),
             Some(Err(error)) => self.undecodable(producer, batch, record, lane, error, Some(id)),
             None => {
@@ -165,6 +214,7 @@ impl<'c> Desk<'c> {
             self.tally.without_memory += u64::from(!warm_up);
             return Ok(());
         };
+        self.alarm(batch, lane, offset, point, reading, judged)?;
         if let Some([handle, _]) = self.validator.handle_mut(lane, point) {
             let reason = judged.reason.or(reading.quality_reason);
             let shown = self.feed.take(&self.ctx.live, handle, reading, (judged.quality, reason, judged.device_time));
@@ -326,14 +376,103 @@ impl<'c> Desk<'c> {
         Ok(())
     }
 
+    /// Hands a judged reading to the alarms.
+    fn alarm(
+        &mut self,
+        batch: &Batch<'_>,
+        lane: usize,
+        position: i64,
+        point: u32,
+        reading: &Reading<'_>,
+        judged: &Judgement,
+    ) -> Result<(), Error> {
+        if self.alarms.is_idle() {
+            return Ok(());
+        }
+        let now = Now { steady: self.validator.now(lane), wall: reading.gateway_time, wall_trusted: true };
+        let Self { ctx, validator, alarms, resumes, .. } = self;
+        let way = Way { ctx, batch, resume: &resumes[lane], lane, position };
+        let Some([_, handle]) = validator.handle_mut(lane, point) else { return Ok(()) };
+        alarms.reading(way, handle, now, reading, judged)?;
+        alarms.touch(validator, lane, None);
+        Ok(())
+    }
+
+    /// The moment of a lane, for what happens without a reading.
+    fn moment(&self, lane: usize) -> Now {
+        let steady = self.validator.now(lane);
+        let wall = Timestamp::from_micros(steady.saturating_add(self.validator.shift(lane)));
+        Now { steady, wall, wall_trusted: true }
+    }
+
+    /// Ends the alarms of rules that are gone, at the start of a run.
+    pub(super) fn reconcile(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
+        for lane in 0..LANES {
+            let wall = self.ctx.clock.now();
+            let now = Now { wall, ..self.moment(lane) };
+            let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            alarms.reconcile(way, now)?;
+            alarms.touch(validator, lane, Some(urgent));
+        }
+        Ok(())
+    }
+
+    /// Keeps a command until its time comes; one more than [`HELD_MAX`] is refused loudly, its sender gets no answer.
+    fn hold(&mut self, record: &Record<'_>, lane: usize) {
+        if self.held.len() >= HELD_MAX {
+            tracing::error!(offset = record.offset(), "too many commands wait: this one is not carried out");
+            return;
+        }
+        let payload = record.payload().unwrap_or_default().to_vec();
+        self.held.push(HeldCommand { lane, offset: record.offset(), payload });
+    }
+
+    /// Offset of the first command that waits, by lane.
+    pub(super) fn first_held(&self) -> [Option<i64>; LANES] {
+        std::array::from_fn(|lane| self.held.iter().find(|held| held.lane == lane).map(|held| held.offset))
+    }
+
+    /// Carries out the commands of lanes that have caught up.
+    pub(super) fn carry_out(&mut self, batch: &Batch<'_>, caught_up: impl Fn(usize) -> bool) -> Result<(), Error> {
+        let ready: Vec<HeldCommand> = self.held.extract_if(.., |held| caught_up(held.lane)).collect();
+        for HeldCommand { lane, offset, payload } in ready {
+            let decoded = avro::unframe(&payload).and_then(|(_, body)| event::decode(body));
+            let Ok(event) = decoded else {
+                tracing::warn!(offset, "a command cannot be read and is ignored");
+                continue;
+            };
+            if event.event_type != COMMAND {
+                continue;
+            }
+            let now = Now { wall: self.ctx.clock.now(), ..self.moment(lane) };
+            let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            alarms.command(way, now, offset, &event)?;
+            alarms.touch(validator, lane, Some(urgent));
+        }
+        Ok(())
+    }
+
+    /// Leaves the newest list of alarms for others.
+    pub(super) fn publish_alarms(&mut self) {
+        let steady = (0..LANES).map(|lane| self.validator.now(lane)).max().unwrap_or(i64::MIN);
+        let now = Now { steady, wall: self.ctx.clock.now(), wall_trusted: true };
+        self.alarms.publish(self.ctx, now);
+        self.meters.alarms.set(i64::try_from(self.alarms.count()).unwrap_or(i64::MAX));
+        self.meters.transitions.inc_by(std::mem::take(&mut self.alarms.written));
+        self.meters.announced.inc_by(std::mem::take(&mut self.alarms.announced));
+    }
+
     /// Moves a lane's steady time on to `now` and tells of silences. `position` is the next offset of the lane.
     pub(super) fn advance(&mut self, batch: &Batch<'_>, lane: usize, position: i64, now: i64) -> Result<(), Error> {
-        let Self { ctx, ids, validator, resumes, pen, tally, urgent, .. } = self;
+        let Self { ctx, ids, validator, resumes, pen, tally, urgent, silent, .. } = self;
         let (resume, mut outcome) = (&resumes[lane], Ok(()));
         validator.advance(lane, now, &mut |stale| {
             if outcome.is_err() {
                 return;
             }
+            silent.push((stale.point, stale.at, stale.now));
             let may = |name: &str| resume.may_tell(position, name);
             match pen.stale(ctx, batch, ids.events, partition(lane), stale, may) {
                 Ok(told) => {
@@ -346,7 +485,26 @@ impl<'c> Desk<'c> {
                 Err(error) => outcome = Err(error),
             }
         });
-        outcome
+        outcome?;
+        self.advance_alarms(batch, lane, position)
+    }
+
+    /// Tells the alarms of the silences just found, and lets their time pass.
+    fn advance_alarms(&mut self, batch: &Batch<'_>, lane: usize, position: i64) -> Result<(), Error> {
+        let moment = self.moment(lane);
+        let Self { ctx, validator, alarms, resumes, urgent, silent, .. } = self;
+        if alarms.is_idle() {
+            silent.clear();
+            return Ok(());
+        }
+        let way = Way { ctx, batch, resume: &resumes[lane], lane, position };
+        for (point, at, steady) in silent.drain(..) {
+            let handle = validator.handle_mut(lane, point).map_or(0, |handles| handles[1]);
+            alarms.stale(way, handle, Now { steady, wall: at, wall_trusted: true })?;
+        }
+        alarms.advance(way, moment)?;
+        alarms.touch(validator, lane, Some(urgent));
+        Ok(())
     }
 
     /// Checks an event's bytes and sends them on.
@@ -364,6 +522,15 @@ impl<'c> Desk<'c> {
             Some(Ok(())) => {}
             Some(Err(error)) => return self.undecodable(producer, batch, record, lane, error, Some(id)),
             None => return self.letter(producer, batch, record, lane, None, &given_up(Some(id))),
+        }
+        if record.header(header::EVENT) == Some(DEVICE_STATE)
+            && let Ok(event) = event::decode(body)
+        {
+            let now = Now { wall: event.gateway_time, ..self.moment(lane) };
+            let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            alarms.device(way, now, &event)?;
+            alarms.touch(validator, lane, Some(urgent));
         }
         if !self.event_resumes[lane].allows(Output::Clean, record.offset()) {
             return Ok(());

@@ -27,6 +27,9 @@ const PERCENT_OF_INPUT: usize = 10;
 const SEPARATOR: u8 = 0x1f;
 /// How long the topic may stay silent while it is read.
 const SILENCE_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+/// Not an asset: the figures of alarms, and the sources whose clocks differ.
+pub(super) const KPIS: &str = "\u{1}kpis";
+pub(super) const SOURCES: &str = "\u{1}sources";
 /// Names in the text of a commit.
 const REPLAY: &str = "replay";
 const REPLAY_NOW: &str = "now";
@@ -113,6 +116,15 @@ impl Memory {
         if !group.states.is_empty() {
             self.made += 1;
             self.waiting = Some(group);
+        }
+    }
+
+    /// Adds state that belongs to no asset to the group that waits.
+    pub(super) fn add(&mut self, name: &str, own: &[u8]) {
+        if let Some(group) = &mut self.waiting {
+            let mut bytes = u32::try_from(own.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+            bytes.extend_from_slice(own);
+            group.states.push(State { lane: 0, asset: name.to_owned(), bytes });
         }
     }
 

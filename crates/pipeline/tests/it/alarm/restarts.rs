@@ -1,6 +1,7 @@
 //! What survives a restart, and what becomes of it under other rules.
 
-use pipeline::alarm::{Action, Damaged, Engine};
+use model::Timestamp;
+use pipeline::alarm::{Action, Command, CommandAnswer, CommandResult, Damaged, Engine, Now};
 
 use super::plant::{Plant, settings};
 
@@ -143,10 +144,47 @@ fn damaged_bytes_are_refused_whole() {
     for cut in 0..bytes.len() {
         assert!(engine.restore_asset(0, "a", &bytes[..cut]).is_err(), "cut at {cut}");
     }
+    // every number at once as large as it can be written: refused or taken, but never a panic
+    for at in 1..bytes.len() {
+        let mut huge = bytes[..at].to_vec();
+        huge.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        huge.extend_from_slice(&bytes[at + 1..]);
+        let mut engine = Engine::new(&settings(HI), "gw-1", 1);
+        if engine.restore_asset(0, "a", &huge).is_ok() {
+            let handle = engine.watch(0, "a", "t");
+            for (steady, wall) in [(0, 0), (i64::MAX, i64::MAX)] {
+                let now = Now { steady, wall: Timestamp::from_micros(wall), wall_trusted: true };
+                engine.reconcile(0, now, &mut |_| {});
+                engine.stale(0, handle, now, &mut |_| {});
+                engine.alarms(now, &mut |_| {});
+                engine.kpis(now);
+            }
+        }
+    }
     let mut newer = bytes.clone();
     newer[0] = 9;
     assert_eq!(engine.restore_asset(0, "a", &newer), Err(Damaged::Version(9)));
     assert_eq!(engine.counts().alarms, 0, "nothing was taken over");
     assert_eq!(engine.restore_asset(0, "a", &bytes), Ok(()));
     assert_eq!(engine.restore_asset(0, "a", &bytes), Err(Damaged::InUse));
+}
+
+#[test]
+fn a_command_that_comes_again_after_a_restart_is_not_done_again() {
+    // ALM-18: the gateway applied it and died before it answered
+    let mut plant = Plant::new(HI);
+    plant.value("a", "t", 95.0);
+    let template = plant.template(Action::Comment);
+    let comment = Command { command_id: "c", target: "gw-1/a/hi/1", sequence: 5, ..template };
+    let refused = Command { command_id: "d", sequence: 6, role: None, ..comment };
+    assert_eq!(plant.send(&comment).result, CommandResult::Applied);
+    assert_eq!(plant.send(&refused).result.as_str(), "REJECTED");
+    plant.restart(HI, 60, &["a"]);
+    plant.take();
+    assert_eq!(plant.send(&comment), CommandAnswer { result: CommandResult::Applied, repeated: true });
+    let again = plant.send(&refused);
+    assert_eq!((again.repeated, again.result.reason()), (true, Some("the role is missing")));
+    let behind = Command { command_id: "e", sequence: 4, ..comment };
+    assert_eq!(plant.send(&behind).result.as_str(), "REJECTED");
+    assert_eq!(plant.take(), [""; 0]);
 }
