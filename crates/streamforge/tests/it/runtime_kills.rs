@@ -108,21 +108,32 @@ fn epilogue(begin: i64, seq: i64) -> Vec<Told> {
 fn document(kafka: &str, registry: &str) -> Setup {
     Setup::new("gw-hour")
         .with("stream", json!({ "mode": "external", "bootstrap": kafka, "registry_url": registry }))
+        .with("revision", "hour")
         .with("validation", rules())
         .with("alarms", alarms())
 }
 
 /// On every asset: a limit with delays, a second one that hides it, a rate, and a limit suppressed while it stands.
+///
+/// The first-out group is one asset's: between partitions there is no order that a replay could keep.
 fn alarms() -> Json {
-    json!({ "rules": [
-        { "id": "hot", "parameter": "temperature", "type": "hi", "limit": 80, "hysteresis": 2, "on_delay_ms": 5000,
-          "off_delay_ms": 3000, "severity": "MEDIUM", "message": "hot", "group": "heat" },
-        { "id": "very_hot", "parameter": "temperature", "type": "hihi", "limit": 84, "hysteresis": 1, "severity": "HIGH",
-          "message": "very hot", "group": "heat", "subsume": true, "latching": true },
-        { "id": "jump", "parameter": "temperature", "type": "rate", "limit": 8, "severity": "LOW", "message": "jumps" },
-        { "id": "dry", "parameter": "flow", "type": "lo", "limit": 1, "on_delay_ms": 10_000, "severity": "MEDIUM",
-          "message": "no flow", "suppress_when": { "parameter": "running", "equals": false, "release_delay_ms": 20_000 } },
-    ] })
+    let mut rules = vec![
+        json!({ "id": "jump", "parameter": "temperature", "type": "rate", "rate_per_s": 8, "severity": "LOW",
+          "message": "jumps" }),
+        json!({ "id": "dry", "parameter": "flow", "type": "lo", "limit": 1, "on_delay_ms": 10_000, "severity": "MEDIUM",
+          "message": "no flow",
+          "suppress_when": { "parameter": "running", "equals": false, "release_delay_ms": 20_000 } }),
+    ];
+    for asset in 0..ASSETS {
+        let (asset, group) = (format!("machine_{asset}"), format!("heat_{asset}"));
+        rules.push(json!({ "id": format!("hot_{asset}"), "asset": asset, "parameter": "temperature", "type": "hi",
+          "limit": 80, "hysteresis": 2, "on_delay_ms": 5000, "off_delay_ms": 3000, "severity": "MEDIUM",
+          "message": "hot", "group": group }));
+        rules.push(json!({ "id": format!("very_hot_{asset}"), "asset": asset, "parameter": "temperature",
+          "type": "hihi", "limit": 84, "hysteresis": 1, "severity": "HIGH", "message": "very hot", "group": group,
+          "subsume": true, "latching": true }));
+    }
+    json!({ "rules": rules })
 }
 
 fn rules() -> Json {
