@@ -67,6 +67,25 @@ pub fn parse(text: &str, catalog: &Catalog) -> Result<Document, Vec<Problem>> {
     read(&value, catalog)
 }
 
+/// Reads the sections `validation` and `alarms` out of a file that holds them alone or is a whole document. What is not
+/// there checks nothing. The points of adapters are not known here, so no point is unknown.
+pub fn parse_rules(text: &str) -> Result<(Validation, Alarms), Vec<Problem>> {
+    if text.len() > DOCUMENT_BYTES_MAX {
+        return Err(vec![Problem::new("", "too_large", format!("longer than {DOCUMENT_BYTES_MAX} bytes"), "")]);
+    }
+    let value = parse_text(text).map_err(|message| vec![Problem::new("", "syntax", message, "")])?;
+    if value.get("validation").is_none() && value.get("alarms").is_none() {
+        let hint = "write validation: { rules: [ ... ] } or alarms: { rules: [ ... ] }, or give a whole document";
+        return Err(vec![Problem::new("", "empty", "holds neither validation nor alarms", hint)]);
+    }
+    let (validation, mut problems) =
+        value.get("validation").map(|value| Validation::read(value, "/validation")).unwrap_or_default();
+    let (alarms, found) = value.get("alarms").map(|value| Alarms::read(value, "/alarms")).unwrap_or_default();
+    problems.extend(found);
+    problems.extend(crate::alarms::check_against(&alarms, &validation, "/alarms"));
+    if problems.is_empty() { Ok((validation.with_points(None), alarms)) } else { Err(problems) }
+}
+
 /// JSON when it looks like JSON, YAML otherwise; the parser's message names line and column.
 fn parse_text(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('{') {

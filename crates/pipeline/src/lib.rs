@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod alarm;
+pub mod backtest;
 mod bytes;
 pub mod points;
 pub mod resume;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use config::expr::{Expr, all_operands};
 use config::rules::{PointGlob, Rule, UnknownPoints, Validation, matches};
-use model::ValueType;
+use model::{ValueType, reason};
 
 use super::rules::allowed::Allowed;
 use super::rules::condition::Condition;
@@ -40,6 +40,22 @@ pub(super) struct Further {
     pub(super) condition: Option<Condition>,
     /// Rules whose checks are off while their condition does not hold (VAL-21).
     pub(super) gates: Vec<(u32, Expr)>,
+}
+
+impl Checks {
+    /// The rule that marks with a code.
+    pub(super) fn rule_of(&self, code: &str) -> Option<u32> {
+        let further = self.further.as_ref();
+        match code {
+            reason::RANGE_SOFT => self.range.as_ref().map(|range| range.rule),
+            reason::ROC_SOFT => self.rate.as_ref().map(|rate| rate.rule),
+            reason::UNKNOWN_ENUM => further?.allowed.as_ref().map(|allowed| allowed.rule),
+            reason::SPIKE => further?.spike.as_ref().map(|spike| spike.rule),
+            reason::FLATLINE => further?.flatline.as_ref().map(|flatline| flatline.rule),
+            reason::CROSS_TAG => further?.condition.as_ref().map(|condition| condition.rule),
+            _ => None,
+        }
+    }
 }
 
 /// The validator's settings, prepared.

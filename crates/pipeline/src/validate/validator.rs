@@ -67,6 +67,12 @@ impl Validator {
         Some(self.plan.checks(profile).further.as_ref()?.unit.as_ref()?.text())
     }
 
+    /// The configured rule behind a code that a reading of this point was marked with; `None` for checks always on.
+    pub fn rule_behind(&self, partition: usize, point: u32, code: &str) -> Option<&config::rules::Rule> {
+        let profile = self.lanes.get(partition)?.table.get(point)?.profile;
+        self.plan.rule(self.plan.checks(profile).rule_of(code)?)
+    }
+
     /// The lane's steady time in microseconds; `i64::MIN` before its first reading.
     pub fn now(&self, partition: usize) -> i64 {
         self.lanes[partition].now

@@ -4,6 +4,7 @@
 //! JSON for scripts, and changes nothing without `--execute`. Results go to standard output, everything else to standard
 //! error.
 
+mod backtest;
 mod configs;
 mod groups;
 mod produce;
@@ -42,6 +43,8 @@ pub(crate) enum Ctl {
     Configs(configs::Configs),
     /// Check a data folder offline: what is intact, what is lost; exit code 65 when records are lost
     Verify(verify::Verify),
+    /// Run stored readings through other rules: what would have been flagged; changes nothing
+    Backtest(backtest::Backtest),
     /// Store a secret for the components of a gateway
     #[command(subcommand)]
     Secret(secret::Secret),
@@ -66,6 +69,7 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
                 Ctl::ResetOffsets(options) => runtime.block_on(reset_offsets::reset_offsets(options)),
                 Ctl::Tail(options) => tail::tail(&options, &handle),
                 Ctl::Produce(options) => produce::produce(&options, &handle),
+                Ctl::Backtest(options) => backtest::backtest(&options, &handle),
                 Ctl::Secret(_) | Ctl::User(_) | Ctl::Verify(_) => Ok(()), // ran above, without a runtime
             }
         }
