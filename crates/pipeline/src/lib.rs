@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 mod bytes;
+pub mod dead_letter;
 pub mod points;
 pub mod resume;
 pub mod timers;
