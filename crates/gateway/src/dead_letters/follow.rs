@@ -67,9 +67,14 @@ fn same(a: &Position, b: &Position) -> bool {
 
 fn take(index: &mut Index, record: &Record<'_>) {
     if record.topic() == StateTopic::DeadLetters.name() {
-        let id = std::str::from_utf8(record.key());
-        if let (Ok(id), Some(status)) = (id, record.payload().and_then(dead_letter::decode)) {
-            index.take_status(id, status);
+        let Ok(id) = std::str::from_utf8(record.key()) else { return };
+        match record.payload() {
+            Some(payload) => {
+                if let Some(status) = dead_letter::decode(payload) {
+                    index.take_status(id, status);
+                }
+            }
+            None => index.forget_status(id),
         }
         return;
     }

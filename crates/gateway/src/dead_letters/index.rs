@@ -97,6 +97,14 @@ impl Index {
         }
     }
 
+    /// A decision was taken out of the stream.
+    pub(super) fn forget_status(&mut self, id: &str) {
+        self.early.remove(id);
+        if let Some(entry) = self.by_id.get(id).and_then(|key| self.entries.get_mut(key)) {
+            entry.decided = None;
+        }
+    }
+
     /// Everything there was has been read: decisions without a letter are about letters that are gone.
     pub(super) fn finish(&mut self) {
         self.complete = true;

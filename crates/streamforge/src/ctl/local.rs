@@ -103,6 +103,8 @@ mod tests {
         let target = LocalTarget { data_dir: Some(dir.path().to_owned()), json: false };
         let failure = target.open().unwrap_err();
         assert_eq!(failure.code, TRY_AGAIN);
-        assert!(failure.message.contains(&dir.path().display().to_string()) && failure.message.contains("streamforge up"));
+        assert!(
+            failure.message.contains(&dir.path().display().to_string()) && failure.message.contains("streamforge up")
+        );
     }
 }
