@@ -4,8 +4,10 @@
 //! topics and register schemas, start adapters and sinks, start the modules. Stop order: modules, adapters, sinks, the
 //! broker last. The runtime never imports a broker, an adapter or a sink: it starts them and speaks Kafka or HTTP.
 
+pub mod api;
 pub mod children;
 pub mod console;
+pub mod dead_letters;
 pub mod desired;
 pub mod epochs;
 mod error;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use children::{ChildPlan, Folders, StreamAddresses};
 use console::Console;
+use dead_letters::DeadLetters;
 use desired::{Loaded, Watcher};
 use epochs::Epochs;
 pub use error::Error;
@@ -113,8 +116,17 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     };
     let mut page_ctx = ctx.clone();
     page_ctx.admin_listen = documents.borrow().document.console_listen;
-    let page = Admin::bind(&page_ctx, console.clone().routes()).await?;
+    let dead_letters = DeadLetters::new(Arc::clone(&ctx.clock), documents.borrow().document.validation.clone());
+    let guard = api::Guard::new().map_err(Error::Identities)?;
+    let api_state = api::ApiState {
+        gateway_id: documents.borrow().document.gateway_id.clone(),
+        dead_letters: dead_letters.clone(),
+    };
+    let routes = console.clone().routes().merge(api::routes(api_state, guard.clone()));
+    let page = Admin::bind(&page_ctx, routes).await?;
     let page_address = page.address();
+    let run = folders.run();
+    guard.leave(&run, page_address).map_err(folder_error("the token of the API cannot be left", &run))?;
     let page_stop = CancellationToken::new();
     let served_until = page_stop.clone();
     tasks.spawn("status-page", |_| page.serve(served_until));
@@ -205,6 +217,8 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         },
     )?);
     threads.push(watch_thread(settings, topics, module_stop.clone())?);
+    let started = dead_letters.start(&module_ctx);
+    threads.extend(started.map_err(|source| Error::Thread { name: "dead-letters", source })?);
 
     let watcher = Watcher {
         file: options.document.clone(),
@@ -228,6 +242,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
                     plan_sender.send_replace(replan(&wanted));
                     // a module takes its rules at its start and resumes where it was
                     if wanted.validation != running.validation || wanted.alarms != running.alarms {
+                        dead_letters.set_rules(wanted.validation.clone());
                         validator_restart.ask();
                     }
                     if wanted.aggregation != running.aggregation {
@@ -259,6 +274,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         }
     }
     page_stop.cancel();
+    api::guard::remove(&folders.run());
     tasks.shutdown(Duration::from_secs(2)).await;
     Ok(())
 }

@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod alarm;
 pub mod backtest;
 mod bytes;
+pub mod dead_letter;
 pub mod points;
 pub mod resume;
 pub mod timers;

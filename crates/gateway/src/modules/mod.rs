@@ -13,7 +13,7 @@ mod flight;
 mod live;
 mod loss;
 mod marks;
-mod outlet;
+pub(crate) mod outlet;
 mod pace;
 mod schema_ids;
 mod state;

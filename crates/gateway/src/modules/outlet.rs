@@ -13,7 +13,7 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(2);
 
 /// Calls `send` until the queue takes the record. `Ok(false)`: this record can never be sent, for example because it is
 /// too large.
-pub(super) fn deliver(
+pub(crate) fn deliver(
     producer: &Producer,
     stop: &CancellationToken,
     topic: Topic,
@@ -36,7 +36,7 @@ pub(super) fn deliver(
 }
 
 /// Like [`deliver`] for records that are small by construction: a refusal is an error.
-pub(super) fn insist(
+pub(crate) fn insist(
     stop: &CancellationToken,
     topic: Topic,
     send: impl FnMut() -> Result<(), SendError>,
@@ -45,7 +45,7 @@ pub(super) fn insist(
 }
 
 /// The same for a topic by its name.
-pub(super) fn insist_named(
+pub(crate) fn insist_named(
     stop: &CancellationToken,
     topic: &'static str,
     mut send: impl FnMut() -> Result<(), SendError>,

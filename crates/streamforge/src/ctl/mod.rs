@@ -6,7 +6,9 @@
 
 mod backtest;
 mod configs;
+mod dlq;
 mod groups;
+mod local;
 mod produce;
 mod reset_offsets;
 mod secret;
@@ -41,6 +43,8 @@ pub(crate) enum Ctl {
     ResetOffsets(reset_offsets::ResetOffsets),
     /// Show settings of a topic or of the broker
     Configs(configs::Configs),
+    /// Look at the dead letters of the gateway on this machine and decide about them
+    Dlq(dlq::Dlq),
     /// Check a data folder offline: what is intact, what is lost; exit code 65 when records are lost
     Verify(verify::Verify),
     /// Run stored readings through other rules: what would have been flagged; changes nothing
@@ -67,6 +71,7 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
                 Ctl::Groups(options) => runtime.block_on(groups::groups(options)),
                 Ctl::Configs(options) => runtime.block_on(configs::configs(options)),
                 Ctl::ResetOffsets(options) => runtime.block_on(reset_offsets::reset_offsets(options)),
+                Ctl::Dlq(options) => runtime.block_on(dlq::dlq(options)),
                 Ctl::Tail(options) => tail::tail(&options, &handle),
                 Ctl::Produce(options) => produce::produce(&options, &handle),
                 Ctl::Backtest(options) => backtest::backtest(&options, &handle),
