@@ -18,6 +18,8 @@ pub mod header {
     /// `topic/partition/offset` of the record this one was derived from; after a crash the last one of a partition
     /// tells what is already there.
     pub const SOURCE: &str = "sf-source";
+    /// The same of the first record a window was merged from: what to read again to change it.
+    pub const SOURCE_FROM: &str = "sf-source-from";
     /// Event type, on event topics.
     pub const EVENT: &str = "sf-event";
     /// Name of an event that was derived from no record.
