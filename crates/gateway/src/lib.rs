@@ -4,6 +4,7 @@
 //! topics and register schemas, start adapters and sinks, start the modules. Stop order: modules, adapters, sinks, the
 //! broker last. The runtime never imports a broker, an adapter or a sink: it starts them and speaks Kafka or HTTP.
 
+pub mod alarm_commands;
 pub mod api;
 pub mod children;
 pub mod console;
@@ -34,6 +35,7 @@ use stream::{Connection, Schemas, Topic};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use alarm_commands::AlarmDesk;
 use children::{ChildPlan, Folders, StreamAddresses};
 use console::Console;
 use dead_letters::DeadLetters;
@@ -99,7 +101,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     let mut tasks = TaskSet::new(CancellationToken::new());
     let supervisor_stop = CancellationToken::new();
     let live = Arc::new(LiveTable::default());
-    let alarms = Arc::new(modules::AlarmTable::default());
+    let alarms = AlarmDesk::default();
     let validator_state = Arc::new(ModuleState::default());
     let aggregator_state = Arc::new(ModuleState::default());
     let topics = watch::Table::default();
@@ -121,6 +123,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     let api_state = api::ApiState {
         gateway_id: documents.borrow().document.gateway_id.clone(),
         dead_letters: dead_letters.clone(),
+        alarms: alarms.clone(),
     };
     let routes = console.clone().routes().merge(api::routes(api_state, guard.clone()));
     let page = Admin::bind(&page_ctx, routes).await?;
@@ -195,8 +198,9 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         metrics: ctx.metrics.clone(),
         stop: module_stop.clone(),
         live,
-        alarms: Arc::clone(&alarms),
+        alarms: alarms.table(),
     };
+    alarms.start(&module_ctx).map_err(Error::Commands)?;
     let validator_restart = Restart::default();
     let aggregator_restart = Restart::default();
     let validator_documents = documents.clone();

@@ -3,6 +3,7 @@
 //! [`guard`] lets requests in, [`problem`] is how they are refused, one file per subject has its routes. What waits for
 //! the stream runs on a blocking thread ([`blocking`]). Integers of 64 bits are text, so that nobody rounds them (REC-01).
 
+mod alarms;
 mod dead_letters;
 pub mod guard;
 mod problem;
@@ -20,6 +21,7 @@ use serde_json::json;
 pub use guard::Guard;
 pub use problem::Problem;
 
+use crate::alarm_commands::AlarmDesk;
 use crate::dead_letters::DeadLetters;
 
 /// Bytes of a request; a longer one is refused.
@@ -30,6 +32,7 @@ const BODY_MAX: usize = 1024 * 1024;
 pub struct ApiState {
     pub gateway_id: String,
     pub dead_letters: DeadLetters,
+    pub alarms: AlarmDesk,
 }
 
 /// Every route below `/api/v1`.
@@ -37,6 +40,7 @@ pub fn routes(state: ApiState, guard: Guard) -> Router {
     Router::new()
         .route("/api/v1", get(about))
         .nest("/api/v1/dead-letters", dead_letters::routes())
+        .nest("/api/v1/alarms", alarms::routes())
         .with_state(state)
         .route("/api/v1/{*rest}", axum::routing::any(nowhere))
         .layer(DefaultBodyLimit::max(BODY_MAX))

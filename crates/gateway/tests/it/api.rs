@@ -20,7 +20,8 @@ async fn a_request_needs_the_token_and_the_name_of_this_machine() {
     std::fs::create_dir(dir.path().join("run")).unwrap();
     let guard = Guard::new().unwrap();
     let dead_letters = DeadLetters::new(Arc::new(SystemClock), Validation::default());
-    let state = ApiState { gateway_id: "gw-7".to_owned(), dead_letters };
+    let state =
+        ApiState { gateway_id: "gw-7".to_owned(), dead_letters, alarms: gateway::alarm_commands::AlarmDesk::default() };
     let context = daemon::Context::new("runtime", "gw-7");
     let page = Admin::bind(&context, api::routes(state, guard.clone())).await.unwrap();
     guard.leave(&dir.path().join("run"), page.address()).unwrap();

@@ -4,6 +4,7 @@
 //! JSON for scripts, and changes nothing without `--execute`. Results go to standard output, everything else to standard
 //! error.
 
+mod alarms;
 mod backtest;
 mod configs;
 mod dlq;
@@ -47,6 +48,8 @@ pub(crate) enum Ctl {
     Dlq(dlq::Dlq),
     /// Check a data folder offline: what is intact, what is lost; exit code 65 when records are lost
     Verify(verify::Verify),
+    /// List alarms and their figures; acknowledge, shelve, take out of service
+    Alarms(alarms::Alarms),
     /// Run stored readings through other rules: what would have been flagged; changes nothing
     Backtest(backtest::Backtest),
     /// Store a secret for the components of a gateway
@@ -67,6 +70,7 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
             let runtime = roles::runtime(1)?;
             let handle = runtime.handle().clone();
             match asking {
+                Ctl::Alarms(options) => runtime.block_on(alarms::alarms(options)),
                 Ctl::Topics(options) => runtime.block_on(topics::topics(options)),
                 Ctl::Groups(options) => runtime.block_on(groups::groups(options)),
                 Ctl::Configs(options) => runtime.block_on(configs::configs(options)),
