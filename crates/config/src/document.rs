@@ -9,6 +9,7 @@
 //! sinks:    [ { sink_id: ..., sink_type: timescale, ... } ]
 //! validation:  { rules: [ ... ] }
 //! aggregation: { resolutions: ["1s", "1min", "1hour"] }
+//! clock:       { assume_synced: false, boot_hold_s: 60 }
 //! ```
 
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::rules::PointGlob;
-use crate::{Aggregation, Catalog, External, Kind, Object, Problem, Validation};
+use crate::{Aggregation, Catalog, ClockSettings, External, Kind, Object, Problem, Validation};
 
 /// The newest document version this build reads.
 pub const VERSION: i64 = 1;
@@ -54,6 +55,7 @@ pub struct Document {
     pub components: Vec<Component>,
     pub validation: Validation,
     pub aggregation: Aggregation,
+    pub clock: ClockSettings,
 }
 
 /// Reads a document from JSON or YAML text: the document, or every problem in it.
@@ -128,12 +130,15 @@ pub fn read(value: &Value, catalog: &Catalog) -> Result<Document, Vec<Problem>> 
     let aggregation = object.value("aggregation").map(|value| Aggregation::read(value, "/aggregation"));
     let (aggregation, problems) = aggregation.unwrap_or_default();
     object.extend(problems);
+    let clock = object.value("clock").map(|value| ClockSettings::read(value, "/clock"));
+    let (clock, problems) = clock.unwrap_or_default();
+    object.extend(problems);
     let problems = object.finish();
     if !problems.is_empty() {
         return Err(problems);
     }
     let components = components.into_iter().map(|(_, component)| component).collect();
-    Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation })
+    Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation, clock })
 }
 
 /// The points all adapters bring; `None` when one of them cannot say.

@@ -5,6 +5,7 @@
 
 pub mod aggregation;
 pub mod catalog;
+pub mod clock;
 pub mod document;
 pub mod expr;
 pub mod external;
@@ -15,6 +16,7 @@ pub mod secret;
 
 pub use aggregation::Aggregation;
 pub use catalog::{Catalog, Kind, Spec};
+pub use clock::ClockSettings;
 pub use document::{Component, Document, StreamMode, parse};
 pub use external::External;
 pub use problem::Problem;

@@ -43,7 +43,6 @@ pub struct Stamp {
 #[derive(Debug)]
 pub struct Watch {
     source: Arc<dyn ClockSource>,
-    rules: Rules,
     boot: String,
     metrics: ClockMetrics,
     shift_us: AtomicI64,
@@ -54,6 +53,7 @@ pub struct Watch {
 
 #[derive(Debug)]
 struct Inner {
+    rules: Rules,
     life: Life,
     /// The newest ones with their numbers, the first step is number 1.
     steps: VecDeque<(u64, Step)>,
@@ -72,12 +72,11 @@ impl Watch {
         let watch = Self {
             boot: source.boot(),
             source,
-            rules,
             metrics: ClockMetrics::register(metrics),
             shift_us: AtomicI64::new(0),
             state: AtomicU8::new(0),
             steps: AtomicU64::new(0),
-            inner: Mutex::new(Inner { life, steps: VecDeque::new() }),
+            inner: Mutex::new(Inner { rules, life, steps: VecDeque::new() }),
         };
         watch.publish(&life);
         if !life.plausible {
@@ -100,7 +99,7 @@ impl Watch {
     /// Looks at the clock now.
     pub fn look(&self) -> Life {
         let mut inner = self.lock();
-        let (life, changes) = next(inner.life, &self.rules, look(&*self.source));
+        let (life, changes) = next(inner.life, &inner.rules, look(&*self.source));
         inner.life = life;
         if let Some(step) = changes.step {
             let number = self.steps.load(Ordering::Relaxed) + 1;
@@ -131,6 +130,11 @@ impl Watch {
             state: ClockState::from_number(self.state.load(Ordering::Acquire)),
             steps: self.steps.load(Ordering::Acquire),
         }
+    }
+
+    /// Takes over a changed setting.
+    pub fn set_assume_synced(&self, assume_synced: bool) {
+        self.lock().rules.assume_synced = assume_synced;
     }
 
     /// As of the last look.
