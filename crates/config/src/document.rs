@@ -10,6 +10,7 @@
 //! validation:  { rules: [ ... ] }
 //! aggregation: { resolutions: ["1s", "1min", "1hour"] }
 //! alarms:      { rules: [ ... ] }
+//! clock:       { assume_synced: false, boot_hold_s: 60 }
 //! ```
 
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::rules::PointGlob;
-use crate::{Aggregation, Alarms, Catalog, External, Kind, Object, Problem, Validation};
+use crate::{Aggregation, Alarms, Catalog, ClockSettings, External, Kind, Object, Problem, Validation};
 
 /// The newest document version this build reads.
 pub const VERSION: i64 = 1;
@@ -56,6 +57,7 @@ pub struct Document {
     pub validation: Validation,
     pub aggregation: Aggregation,
     pub alarms: Alarms,
+    pub clock: ClockSettings,
 }
 
 /// Reads a document from JSON or YAML text: the document, or every problem in it.
@@ -153,12 +155,15 @@ pub fn read(value: &Value, catalog: &Catalog) -> Result<Document, Vec<Problem>> 
     let (alarms, problems) = alarms.unwrap_or_default();
     object.extend(problems);
     object.extend(crate::alarms::check_against(&alarms, &validation, "/alarms"));
+    let clock = object.value("clock").map(|value| ClockSettings::read(value, "/clock"));
+    let (clock, problems) = clock.unwrap_or_default();
+    object.extend(problems);
     let problems = object.finish();
     if !problems.is_empty() {
         return Err(problems);
     }
     let components = components.into_iter().map(|(_, component)| component).collect();
-    Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation, alarms })
+    Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation, alarms, clock })
 }
 
 /// The points all adapters bring; `None` when one of them cannot say.

@@ -6,6 +6,7 @@
 pub mod aggregation;
 pub mod alarms;
 pub mod catalog;
+pub mod clock;
 pub mod document;
 pub mod expr;
 pub mod external;
@@ -17,6 +18,7 @@ pub mod secret;
 pub use aggregation::Aggregation;
 pub use alarms::{AlarmRule, Alarms};
 pub use catalog::{Catalog, Kind, Spec};
+pub use clock::ClockSettings;
 pub use document::{Component, Document, StreamMode, parse, parse_rules};
 pub use external::External;
 pub use problem::Problem;

@@ -19,6 +19,7 @@ pub mod modules;
 pub mod rollup;
 pub mod secrets;
 pub mod supervisor;
+pub mod timekeeping;
 pub mod watch;
 
 use std::net::{SocketAddr, TcpListener};
@@ -96,9 +97,16 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         .map_err(folder_error("start counters cannot be read", &folders.state()))?;
     let components = identities::components().map_err(Error::Identities)?;
     let (clock, known) = (Arc::clone(&ctx.clock), components.clone());
-    let (supervisor, handle) = Supervisor::new(options.program.clone(), folders.clone(), clock, epochs, known);
+    let timekeeper = timekeeping::begin(&folders.state(), &ctx, &documents.borrow().document);
+    let told = Arc::clone(&timekeeper);
+    let (supervisor, handle) = Supervisor::new(options.program.clone(), folders.clone(), clock, epochs, known, told);
     let (plan_sender, plans) = tokio::sync::watch::channel(Vec::new());
     let mut tasks = TaskSet::new(CancellationToken::new());
+    let (time, time_folder, time_stop) = (Arc::clone(&timekeeper), folders.state(), stop.clone());
+    tasks.spawn("timekeeper", |_| async move {
+        timekeeping::run(time, time_folder, time_stop).await;
+        Ok::<(), std::convert::Infallible>(())
+    });
     let supervisor_stop = CancellationToken::new();
     let live = Arc::new(LiveTable::default());
     let alarms = AlarmDesk::default();
@@ -108,6 +116,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     let external = external::Watch::default();
     let console = Console {
         clock: Arc::clone(&ctx.clock),
+        timekeeper: Arc::clone(&timekeeper),
         live: Arc::clone(&live),
         modules: vec![("validator", Arc::clone(&validator_state)), ("aggregator", Arc::clone(&aggregator_state))],
         supervisor: handle,
@@ -152,11 +161,16 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     on_ready(page_address);
 
     let addresses = match &stream_mode {
-        StreamMode::External(external) => StreamAddresses {
-            bootstrap: external.bootstrap.clone(),
-            registry_url: external.registry.url.clone(),
-            access: Some((external::describe(external).to_text(), external.secrets())),
-        },
+        StreamMode::External(cluster) => {
+            if cluster.tls.is_some() || cluster.registry.url.starts_with("https:") {
+                timekeeping::wait_until_plausible(&timekeeper, &stop, |text| external.set_trouble(text)).await;
+            }
+            StreamAddresses {
+                bootstrap: cluster.bootstrap.clone(),
+                registry_url: cluster.registry.url.clone(),
+                access: Some((external::describe(cluster).to_text(), cluster.secrets())),
+            }
+        }
         StreamMode::Embedded { listen, registry_listen } => {
             wait_for_broker(&folders, &console.supervisor, &stop).await?;
             let registry_url = format!("http://{registry_listen}");
@@ -252,6 +266,7 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
                     if wanted.aggregation != running.aggregation {
                         aggregator_restart.ask();
                     }
+                    timekeeper.set_assume_synced(wanted.clock.assume_synced);
                     if wanted.stream != running.stream || wanted.console_listen != running.console_listen {
                         tracing::warn!("changed addresses of stream or console take effect at the next start of the gateway");
                     }

@@ -19,4 +19,4 @@ pub use ids::{AdapterId, AssetId, InvalidName, Parameter};
 pub use quality::{Quality, flag, reason};
 pub use reading::{Classification, Reading, Value, ValueType, time_source};
 pub use text::{TextList, TextMap};
-pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use time::{Clock, ClockState, ManualClock, SystemClock, Timestamp};
