@@ -377,7 +377,7 @@ async fn letters_that_pass_newer_rules_become_clean_in_order() {
         assert_eq!(figures(&start.run(Action::DryRun, open(), "d0")), [0, 0, 5000], "the rules of before");
         start.letters.set_rules(up_to(200.0));
         let dry = start.run(Action::DryRun, open(), "d1");
-        assert_eq!(figures(&dry), [4960, 0, 40]);
+        assert_eq!(figures(&dry), [4960, 0, 40], "{}", dry["failed_by_reason"]);
         assert_eq!(dry["failed_by_reason"]["RANGE_HARD"], 40);
         assert!(rig.clean().is_empty() && rig.audit().is_empty(), "a dry run writes nothing");
 
@@ -386,7 +386,7 @@ async fn letters_that_pass_newer_rules_become_clean_in_order() {
         let token = || Selection::Frozen(preview["token"].as_str().unwrap().to_owned());
         let began = Instant::now();
         let job = start.run(Action::Reprocess, token(), "r1");
-        assert_eq!(figures(&job), [4960, 0, 40]);
+        assert_eq!(figures(&job), [4960, 0, 40], "{}", job["failed_by_reason"]);
         assert!(began.elapsed() > Duration::from_secs(9), "500 a second");
         rig.clock.set(Timestamp::from_micros(T0 + 15 * 60 * SECOND));
         assert!(start.letters.submit(Action::Reprocess, token(), Command::default()).is_err(), "15 minutes are over");
