@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::clock::Watch;
 use daemon::{Backoff, Board};
 use model::{Clock, Health, Quality, reason};
 use tokio::time::Instant;
@@ -20,9 +21,11 @@ use tokio_util::sync::CancellationToken;
 use crate::adapter::{Adapter, LinkError};
 use crate::device::{self, Device, State};
 use crate::metrics::{AdapterMetrics, ByCause, ByDevice, ByReason, ByResult};
+use crate::notice::{DEVICE_STATE, Notice};
 use crate::outbox::{Batch, Outbox};
 use crate::sample::{Cycle, DeviceNote, Sample};
 use crate::schedule::Schedule;
+use crate::stamping::Stamper;
 use crate::transitions::Transitions;
 
 /// First wait after a failed connection (MB-25).
@@ -36,10 +39,19 @@ const GOOD_TRAFFIC: Duration = Duration::from_secs(30);
 /// `/health` is refreshed at least this often while polls run.
 const BOARD_REFRESH: Duration = Duration::from_secs(1);
 
+/// How often the host looks at its clock when no poll makes it.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
+
 /// What the host needs from its process.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
+    /// What that clock is worth.
+    pub watch: Arc<Watch>,
+    /// How long readings wait for a clock that is not set at the start.
+    pub boot_hold: Duration,
+    /// Start counter of the adapter.
+    pub epoch: i64,
     pub board: Arc<Board>,
     pub metrics: AdapterMetrics,
 }
@@ -57,10 +69,15 @@ pub struct Host<'a, A> {
     /// Of the tags of the group being polled, which were reported.
     reported: Vec<bool>,
     seq: i64,
+    stamper: Stamper,
+    /// Number of the next notice.
+    notices: i64,
     link: Link,
     backoff: Backoff,
     shown: Option<(Health, Instant)>,
     states: Vec<State>,
+    /// By device: it was told of at least once.
+    told: Vec<bool>,
 }
 
 /// The connection as the host sees it.
@@ -98,6 +115,9 @@ impl<'a, A: Adapter> Host<'a, A> {
             cycle: Cycle::new(devices.len()),
             reported: vec![false; adapter.tags().len()],
             states: vec![State::Ok; devices.len()],
+            told: vec![false; devices.len()],
+            stamper: Stamper::new(Arc::clone(&around.watch), around.epoch, adapter.tags().len(), around.boot_hold),
+            notices: 0,
             adapter,
             outbox,
             around,
@@ -116,11 +136,14 @@ impl<'a, A: Adapter> Host<'a, A> {
             () = stop.cancelled() => {}
             () = self.work() => {}
         }
+        let held = self.stamper.end();
+        self.put(held);
         self.around.metrics.link_state.set(0);
     }
 
     async fn work(&mut self) {
         loop {
+            self.look_at_clock();
             if let Link::Down { retry_at } = self.link
                 && Instant::now() >= retry_at
             {
@@ -136,7 +159,7 @@ impl<'a, A: Adapter> Host<'a, A> {
                 (Some(tick), Link::Up { .. }) => tick,
                 (None, _) => return,
             };
-            tokio::time::sleep_until(wake).await;
+            tokio::time::sleep_until(wake.min(Instant::now() + CLOCK_LOOK)).await;
         }
     }
 
@@ -182,6 +205,7 @@ impl<'a, A: Adapter> Host<'a, A> {
             self.around.metrics.poll_jitter_ms.observe(lateness.as_secs_f64() * 1000.0);
         }
         self.cycle.clear();
+        self.stamper.begin();
         if connected && let Err(error) = self.poll(group).await {
             self.link_lost(&error);
         }
@@ -254,18 +278,25 @@ impl<'a, A: Adapter> Host<'a, A> {
             _ => "partial",
         };
         metrics.poll_cycles.get_or_create(&ByResult { result }).inc();
-        let mut changed = false;
+        let mut changes = Vec::new();
         let mut sentence = None;
         for (index, device) in self.devices.iter_mut().enumerate() {
-            device.observe(self.cycle.devices[index], missed, now);
+            let note = self.cycle.devices[index];
+            device.observe(note, missed, now);
             let (state, why) = device.state(now);
             if state != State::Ok && sentence.is_none() {
                 sentence = Some((index, why));
             }
-            if self.states[index] != state {
-                changed = true;
+            let from = self.states[index];
+            // Without the first answer nobody would learn that a device is back which was down when this process began.
+            let first = !self.told[index] && note.answered;
+            if from != state || first {
                 let device = self.adapter.devices()[index].clone();
-                tracing::warn!(device, from = self.states[index].as_str(), to = state.as_str(), why, "device state");
+                changes.push(device_notice(&device, self.told[index].then_some(from), state, why));
+                self.told[index] = true;
+                if from != state {
+                    tracing::warn!(device, from = from.as_str(), to = state.as_str(), why, "device state");
+                }
                 metrics.device_state.get_or_create(&ByDevice { device }).set(state.as_number());
                 self.states[index] = state;
             }
@@ -273,8 +304,11 @@ impl<'a, A: Adapter> Host<'a, A> {
         tracing::trace!(group, result, missed, "polled");
         let health = device::roll_up(&self.states);
         let stale = self.shown.is_none_or(|(shown, at)| shown != health || now.duration_since(at) >= BOARD_REFRESH);
-        if changed || stale {
+        if !changes.is_empty() || stale {
             self.show(health, sentence, now);
+        }
+        for notice in changes {
+            self.tell(notice);
         }
     }
 
@@ -289,6 +323,8 @@ impl<'a, A: Adapter> Host<'a, A> {
             self.adapter.devices().iter().map(String::as_str).zip(self.states.iter().map(|s| s.as_str())).collect();
         board.detail("devices", serde_json::json!(states));
         board.detail("connected", matches!(self.link, Link::Up { .. }));
+        board.detail("clock_state", self.around.watch.state().as_str());
+        board.detail("held_records", self.stamper.held());
         self.shown = Some((health, now));
         let newest = self.cycle.samples.iter().filter(|sample| sample.verdict.quality() != Quality::Bad);
         if let Some(at) = newest.map(|sample| sample.device_time).max() {
@@ -299,7 +335,9 @@ impl<'a, A: Adapter> Host<'a, A> {
     /// Numbers the samples worth writing and puts them into the outbox.
     fn hand_over(&mut self) {
         let now = Instant::now();
-        let gateway_time = self.around.clock.now();
+        self.look_at_clock();
+        let stamp = self.stamper.stamp();
+        let mut backwards = 0;
         let mut worth = Vec::with_capacity(self.cycle.samples.len());
         for mut sample in self.cycle.samples.drain(..) {
             let device = self.adapter.tags()[sample.tag].device;
@@ -307,20 +345,54 @@ impl<'a, A: Adapter> Host<'a, A> {
                 self.around.metrics.suppressed.inc();
                 continue;
             }
-            sample.gateway_time = gateway_time;
+            backwards += u64::from(self.stamper.mark(&mut sample, &stamp));
             sample.seq = self.seq;
             self.seq += 1;
             worth.push(sample);
         }
-        if worth.is_empty() {
-            return;
+        self.stamper.count_backwards(backwards);
+        if !worth.is_empty() {
+            let out = self.stamper.pass(Batch::new(worth), &stamp);
+            self.put(out);
         }
-        let dropped = self.outbox.push(Batch::new(worth));
+    }
+
+    /// Sends on what waited for the clock, and tells that it was set.
+    fn look_at_clock(&mut self) {
+        let released = self.stamper.look();
+        self.put(released.batches);
+        for notice in released.notices {
+            self.tell(notice);
+        }
+        self.around.metrics.held_records.set(i64::try_from(self.stamper.held()).unwrap_or(i64::MAX));
+    }
+
+    /// Stamps and numbers a notice and sends it the way of the readings.
+    fn tell(&mut self, mut notice: Notice) {
+        let stamp = self.stamper.stamp();
+        (notice.at, notice.clock_state, notice.number) = (stamp.wall, stamp.state, self.notices);
+        self.notices += 1;
+        let out = self.stamper.pass(Batch::of(notice), &stamp);
+        self.put(out);
+    }
+
+    fn put(&self, batches: Vec<Batch>) {
+        let dropped: u64 = batches.into_iter().map(|batch| self.outbox.push(batch)).sum();
         if dropped > 0 {
             let metrics = &self.around.metrics;
             metrics.discarded.get_or_create(&ByReason { reason: "buffer_full" }).inc_by(dropped);
             metrics.lost.get_or_create(&ByCause { cause: "buffer_full" }).inc_by(dropped);
             tracing::warn!(dropped, "the stream takes no readings and the buffer is full: the oldest were dropped");
         }
+    }
+}
+
+/// AC-087: one alarm of a device comes from this, and none of its tags.
+fn device_notice(device: &str, from: Option<State>, to: State, why: &'static str) -> Notice {
+    Notice {
+        from: from.map(State::as_str),
+        to: Some(to.as_str()),
+        details: vec![("device", device.to_owned()), ("reason", why.to_owned())],
+        ..Notice::new(DEVICE_STATE, format!("{device} {why}"))
     }
 }

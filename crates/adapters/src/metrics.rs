@@ -62,6 +62,7 @@ pub struct AdapterMetrics {
     pub lost: Family<ByCause, Counter>,
     pub buffered_records: Gauge,
     pub buffered_bytes: Gauge,
+    pub held_records: Gauge,
     pub acknowledged: Counter<u64, AtomicU64>,
 }
 
@@ -107,6 +108,11 @@ impl AdapterMetrics {
             buffered_bytes: metrics.register(
                 "sf_buffered_bytes",
                 "Memory that the waiting readings take",
+                Gauge::default(),
+            ),
+            held_records: metrics.register(
+                "sf_held_records",
+                "Readings and events waiting for the gateway's clock to be set",
                 Gauge::default(),
             ),
             acknowledged: metrics.register(

@@ -6,17 +6,20 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use model::ClockState;
 use tokio::sync::Notify;
 
+use crate::notice::Notice;
 use crate::sample::Sample;
 
 /// Memory for samples the stream has not taken; when full the oldest batch is dropped and counted.
 pub const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Samples that were complete at the same moment, in order.
+/// Samples that were complete at the same moment, in order; or a notice, and no samples.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub samples: Vec<Sample>,
+    pub notice: Option<Box<Notice>>,
     bytes: usize,
 }
 
@@ -24,7 +27,35 @@ impl Batch {
     /// Of these samples.
     pub fn new(samples: Vec<Sample>) -> Self {
         let bytes = samples.iter().map(Sample::bytes).sum();
-        Self { samples, bytes }
+        Self { samples, notice: None, bytes }
+    }
+
+    /// Of one notice.
+    pub fn of(notice: Notice) -> Self {
+        Self { samples: Vec::new(), bytes: notice.bytes(), notice: Some(Box::new(notice)) }
+    }
+
+    /// Memory it takes while it waits.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Records it becomes.
+    pub fn records(&self) -> usize {
+        self.samples.len() + usize::from(self.notice.is_some())
+    }
+
+    /// Moves all times on by so much: they were stamped by a clock that was set since, to this state (OFF-04).
+    pub fn correct(&mut self, micros: i64, state: ClockState) {
+        for sample in &mut self.samples {
+            sample.device_time = sample.device_time.plus_micros(micros);
+            sample.gateway_time = sample.gateway_time.plus_micros(micros);
+            sample.clock_state = state;
+        }
+        if let Some(notice) = &mut self.notice {
+            notice.at = notice.at.plus_micros(micros);
+            notice.clock_state = state;
+        }
     }
 
     /// Keeps the first `count` samples and returns the others.
@@ -47,7 +78,7 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Inner {
     queue: VecDeque<Batch>,
-    samples: usize,
+    records: usize,
     bytes: usize,
     /// By tag: a sample of it was dropped and nobody was told yet.
     gaps: Vec<bool>,
@@ -62,7 +93,7 @@ impl Outbox {
 
     /// With another limit than [`BYTES_MAX`].
     pub fn with_limit(tags: usize, bytes_max: usize) -> Self {
-        let inner = Inner { queue: VecDeque::new(), samples: 0, bytes: 0, gaps: vec![false; tags], closed: false };
+        let inner = Inner { queue: VecDeque::new(), records: 0, bytes: 0, gaps: vec![false; tags], closed: false };
         Self { inner: Mutex::new(inner), changed: Notify::new(), bytes_max }
     }
 
@@ -70,19 +101,19 @@ impl Outbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends a batch; returns how many old samples had to go.
+    /// Appends a batch; returns how many old records had to go.
     pub fn push(&self, batch: Batch) -> u64 {
         let mut dropped = 0;
         {
             let mut inner = self.lock();
             inner.bytes += batch.bytes;
-            inner.samples += batch.samples.len();
+            inner.records += batch.records();
             inner.queue.push_back(batch);
             while inner.bytes > self.bytes_max {
                 let Some(oldest) = inner.queue.pop_front() else { break };
                 inner.bytes -= oldest.bytes;
-                inner.samples -= oldest.samples.len();
-                dropped += oldest.samples.len() as u64;
+                inner.records -= oldest.records();
+                dropped += oldest.records() as u64;
                 for sample in &oldest.samples {
                     if let Some(gap) = inner.gaps.get_mut(sample.tag) {
                         *gap = true;
@@ -99,7 +130,7 @@ impl Outbox {
         let mut inner = self.lock();
         let mut batch = inner.queue.pop_front()?;
         inner.bytes -= batch.bytes;
-        inner.samples -= batch.samples.len();
+        inner.records -= batch.records();
         for sample in &mut batch.samples {
             if let Some(gap) = inner.gaps.get_mut(sample.tag) {
                 sample.gap_before |= std::mem::take(gap);
@@ -112,7 +143,7 @@ impl Outbox {
     pub fn put_back(&self, batch: Batch) {
         let mut inner = self.lock();
         inner.bytes += batch.bytes;
-        inner.samples += batch.samples.len();
+        inner.records += batch.records();
         inner.queue.push_front(batch);
     }
 
@@ -132,10 +163,10 @@ impl Outbox {
         self.lock().closed
     }
 
-    /// Waiting samples and their bytes.
+    /// Waiting records and their bytes.
     pub fn load(&self) -> (usize, usize) {
         let inner = self.lock();
-        (inner.samples, inner.bytes)
+        (inner.records, inner.bytes)
     }
 
     /// Waiting bytes.

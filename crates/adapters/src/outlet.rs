@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use kafka::client::Settings;
-use model::Reading;
+use model::{ClockState, Reading};
+use stream::message::Event;
 use stream::{Connection, Publisher, Schemas, Topic};
 
 /// Resolves when the readings of one call are durable.
@@ -56,6 +57,12 @@ pub enum OutletError {
     },
 }
 
+impl OutletError {
+    fn not_ready() -> Self {
+        Self::Other { reason: "the schema is not known yet".to_owned() }
+    }
+}
+
 /// Takes readings and says when they are durable.
 pub trait Outlet: Send {
     /// Prepares for sending; one attempt.
@@ -63,6 +70,9 @@ pub trait Outlet: Send {
 
     /// Hands over readings in order. Also tells how many were taken: fewer than given when the outlet is full.
     fn send(&mut self, readings: &[Reading<'_>]) -> Result<(Ack, usize), OutletError>;
+
+    /// Hands over an event stamped by a clock of that state; `None` when the outlet is full.
+    fn tell(&mut self, event: &Event<'_>, clock_state: ClockState) -> Result<Option<Ack>, OutletError>;
 
     /// Starts anew after an [`Ack`] failed; what was not acknowledged will be sent again.
     fn reopen(&mut self) -> Result<(), OutletError>;
@@ -73,6 +83,9 @@ pub trait Outlet: Send {
     }
 }
 
+/// Where events go.
+const EVENTS: Topic = Topic::EventsRaw;
+
 /// The gateway's stream.
 #[derive(Debug)]
 pub struct StreamOutlet {
@@ -81,6 +94,7 @@ pub struct StreamOutlet {
     schemas: Schemas,
     topic: Topic,
     schema_id: Option<i32>,
+    event_schema_id: Option<i32>,
 }
 
 impl StreamOutlet {
@@ -96,7 +110,7 @@ impl StreamOutlet {
         let settings = connection.settings(bootstrap, client_id);
         let publisher = Publisher::open(&settings).map_err(|source| OutletError::Open { source })?;
         let schemas = connection.schemas(registry_url, cache_dir).map_err(|source| OutletError::Access { source })?;
-        Ok(Self { settings, publisher, schemas, topic, schema_id: None })
+        Ok(Self { settings, publisher, schemas, topic, schema_id: None, event_schema_id: None })
     }
 }
 
@@ -106,19 +120,32 @@ impl Outlet for StreamOutlet {
             let id = self.schemas.id_for(self.topic).await.map_err(|source| OutletError::NotReady { source })?;
             self.schema_id = Some(id);
         }
+        if self.event_schema_id.is_none() {
+            let id = self.schemas.id_for(EVENTS).await.map_err(|source| OutletError::NotReady { source })?;
+            self.event_schema_id = Some(id);
+        }
         Ok(())
     }
 
     fn send(&mut self, readings: &[Reading<'_>]) -> Result<(Ack, usize), OutletError> {
-        let Some(schema_id) = self.schema_id else {
-            return Err(OutletError::Other { reason: "the schema is not known yet".to_owned() });
-        };
+        let Some(schema_id) = self.schema_id else { return Err(OutletError::not_ready()) };
         let (pending, taken) = self
             .publisher
             .publish(self.topic, schema_id, readings.iter().copied())
             .map_err(|source| OutletError::Refused { source })?;
         let ack = async move { pending.done().await.map_err(|source| OutletError::NotDurable { source }) };
         Ok((Box::pin(ack), taken))
+    }
+
+    fn tell(&mut self, event: &Event<'_>, clock_state: ClockState) -> Result<Option<Ack>, OutletError> {
+        let Some(schema_id) = self.event_schema_id else { return Err(OutletError::not_ready()) };
+        let pending = self
+            .publisher
+            .publish_event(EVENTS, schema_id, event, clock_state)
+            .map_err(|source| OutletError::Refused { source })?;
+        Ok(pending.map(|pending| -> Ack {
+            Box::pin(async move { pending.done().await.map_err(|source| OutletError::NotDurable { source }) })
+        }))
     }
 
     fn reopen(&mut self) -> Result<(), OutletError> {

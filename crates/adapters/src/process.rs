@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use daemon::admin::Admin;
+use daemon::clock::Watch;
 use model::Health;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -120,10 +121,19 @@ pub async fn serve<A: Adapter, O: Outlet>(
     let tags = adapter.tags().to_vec();
     ctx.board.set(Health::Healthy, "connecting");
     let seed = identity.adapter_id.bytes().fold(1u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    let around =
-        Surroundings { clock: Arc::clone(&ctx.clock), board: Arc::clone(&ctx.board), metrics: metrics.clone() };
+    let source = Arc::clone(&ctx.clock_source);
+    let watch = Arc::new(Watch::begin(source, ctx.clock_settings, ctx.launch.clock, &ctx.metrics));
+    let around = Surroundings {
+        clock: Arc::clone(&ctx.clock),
+        watch: Arc::clone(&watch),
+        boot_hold: ctx.clock_settings.boot_hold,
+        epoch: identity.epoch,
+        board: Arc::clone(&ctx.board),
+        metrics: metrics.clone(),
+    };
     let polling = async {
-        Host::new(adapter, &outbox, around, seed).run(ctx.stop.clone()).await;
+        let host = Host::new(adapter, &outbox, around, seed).run(ctx.stop.clone());
+        tokio::join!(host, watch.run(ctx.stop.clone()));
         outbox.close();
     };
     let pump = Pump { outlet, outbox: &outbox, tags: &tags, identity, metrics, board: &ctx.board };

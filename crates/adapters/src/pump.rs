@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use daemon::{Backoff, Board};
-use model::{Reading, TextList, TextMap, flag, time_source};
+use model::{ClockState, Reading, TextList, TextMap, flag, time_source};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,10 +47,6 @@ pub struct Identity {
     /// Start counter of the adapter.
     pub epoch: i64,
 }
-
-/// The state of the gateway's clock as written into each reading. Nothing watches the clock yet; the gateway's host is
-/// expected to run a time service.
-const CLOCK_STATE: &str = "SYNCED";
 
 impl Identity {
     /// The labels of a tag.
@@ -93,7 +89,7 @@ impl<O: Outlet> Pump<'_, O> {
             () = self.work(&labels, &mut on_the_way, &stop) => {}
             () = deadline => {}
         }
-        let unconfirmed: usize = on_the_way.iter().map(|(batch, _): &(Batch, Ack)| batch.samples.len()).sum();
+        let unconfirmed: usize = on_the_way.iter().map(|(batch, _): &(Batch, Ack)| batch.records()).sum();
         let left = (self.outbox.load().0 + unconfirmed) as u64;
         if left > 0 {
             self.metrics.lost.get_or_create(&ByCause { cause: "stopped" }).inc_by(left);
@@ -149,7 +145,7 @@ impl<O: Outlet> Pump<'_, O> {
             };
             match acknowledged {
                 Some(Ok(())) => {
-                    let count = on_the_way.pop_front().map_or(0, |(batch, _)| batch.samples.len());
+                    let count = on_the_way.pop_front().map_or(0, |(batch, _)| batch.records());
                     self.metrics.acknowledged.inc_by(count as u64);
                     self.board.set_ready(true);
                     backoff.reset();
@@ -177,6 +173,20 @@ impl<O: Outlet> Pump<'_, O> {
     async fn fill(&mut self, labels: &[Labels], on_the_way: &mut VecDeque<(Batch, Ack)>) -> bool {
         while on_the_way.len() < ON_THE_WAY_MAX {
             let Some(mut batch) = self.outbox.pop() else { return false };
+            if let Some(notice) = &batch.notice {
+                match notice.with_event(&self.identity, |event| self.outlet.tell(event, notice.clock_state)) {
+                    Ok(Some(ack)) => on_the_way.push_back((batch, ack)),
+                    Ok(None) => {
+                        self.outbox.put_back(batch);
+                        return true;
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %daemon::report(&error), kind = notice.kind, "event discarded");
+                        self.metrics.discarded.get_or_create(&ByReason { reason: "refused" }).inc();
+                    }
+                }
+                continue;
+            }
             if batch.samples.len() > READINGS_MAX {
                 let rest = batch.split_off(READINGS_MAX);
                 self.outbox.put_back(rest);
@@ -255,6 +265,12 @@ fn extra_labels<'a>(sample: &'a Sample, labels: Option<&'a Labels>) -> Vec<(&'a 
     own.chain(extra.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?)))).collect()
 }
 
+/// from the device's stamp to the gateway's; unknown while the gateway's is not believed.
+fn skew_ms(sample: &Sample) -> Option<i64> {
+    let known = sample.clock_state != ClockState::Unsynced;
+    known.then(|| sample.gateway_time.micros_since(sample.device_time) / 1000)
+}
+
 fn reading<'a>(
     sample: &'a Sample,
     tag: &'a Tag,
@@ -285,11 +301,16 @@ fn reading<'a>(
         gateway_time: sample.gateway_time,
         // for a source without a clock the moment of the answer is the device time.
         time_source: time_source::ACQUISITION,
-        clock_state: CLOCK_STATE,
-        clock_skew_ms: None,
+        clock_state: sample.clock_state.as_str(),
+        clock_skew_ms: skew_ms(sample),
         epoch,
         seq: sample.seq,
-        flags: TextList::Slice(if sample.gap_before { &[flag::GAP_BEFORE] } else { &[] }),
+        flags: TextList::Slice(match (sample.gap_before, sample.clock_step) {
+            (false, false) => &[],
+            (true, false) => &[flag::GAP_BEFORE],
+            (false, true) => &[flag::CLOCK_STEP],
+            (true, true) => &[flag::GAP_BEFORE, flag::CLOCK_STEP],
+        }),
         metadata: if extended.is_empty() { TextMap::Packed(&labels.packed) } else { TextMap::Slice(extended) },
         tags: TextMap::default(),
     }

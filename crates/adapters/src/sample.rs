@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Quality, Timestamp};
+use model::{ClockState, Quality, Timestamp};
 
 /// Most reason codes a sample carries; further ones are not recorded, the worst always is.
 pub const CODES_MAX: usize = 4;
@@ -94,6 +94,10 @@ pub struct Sample {
     pub device_time: Timestamp,
     /// When the sample was complete; set by the host.
     pub gateway_time: Timestamp,
+    /// What the clock behind both times is worth; set by the host.
+    pub clock_state: ClockState,
+    /// The clock was set between this sample of the tag and the one before; set by the host.
+    pub clock_step: bool,
     /// Number within the adapter's epoch; set by the host.
     pub seq: i64,
     /// Data was lost between this sample of the tag and the one before; set by the host.
@@ -114,6 +118,8 @@ impl Sample {
             verdict: Verdict::good(),
             device_time,
             gateway_time: device_time,
+            clock_state: ClockState::default(),
+            clock_step: false,
             seq: 0,
             gap_before: false,
             raw: None,

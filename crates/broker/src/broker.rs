@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commitlog::{Flusher, RealVfs, Vfs, state_file};
+use daemon::clock::Watch;
 use kafka_protocol::protocol::StrBytes;
 use model::Health;
 use tokio::net::TcpListener;
@@ -241,7 +242,12 @@ fn recover(
     let access = Access::open(data_dir, Arc::clone(vfs), settings.authorize, &settings.super_users, given)?;
     let seats = Places::new(usize::MAX, settings.connections_per_user_max);
     let timing = Timing { session_ms: settings.consumer_session_ms, heartbeat_ms: settings.consumer_heartbeat_ms };
+    let watch = || {
+        let source = Arc::clone(&ctx.clock_source);
+        Watch::begin(source, ctx.clock_settings, ctx.launch.clock, &ctx.metrics)
+    };
     let core = Core {
+        watch: settings.doubts_clock.then(watch),
         cluster_id: cluster_id(data_dir, &**vfs)?,
         groups: Groups::open(Arc::clone(&offsets), &topics, settings.group_initial_delay_ms, timing, stopping.clone()),
         stopping,
@@ -364,6 +370,9 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
         }
         let free = core.disk.look().and_then(|free| i64::try_from(free).ok());
         core.metrics.disk_free_bytes.set(free.unwrap_or(-1));
+        if let Some(watch) = &core.watch {
+            watch.look();
+        }
         raise_stopped_logs(&core);
         report_health(&core, &ctx);
         for tls in endpoints.iter().filter_map(|endpoint| endpoint.tls.as_ref()) {
@@ -412,7 +421,7 @@ fn raise_stopped_logs(core: &Core) {
 }
 
 fn retain(core: &Core, stop: &CancellationToken) {
-    let now_ms = core.clock.now_ms();
+    let time = core.believed();
     let topics = core.topics.all();
     let mut pause = || {
         if !stop.is_cancelled() {
@@ -424,7 +433,7 @@ fn retain(core: &Core, stop: &CancellationToken) {
             if stop.is_cancelled() {
                 return;
             }
-            match partition.log.apply_retention_gently(now_ms, &mut pause) {
+            match partition.log.apply_retention_gently(time, &mut pause) {
                 Ok(removed) if removed.segments > 0 => {
                     let waiters = &partition.waiters;
                     let (topic, partition) = (topic.name.as_str(), partition.index);
@@ -455,6 +464,8 @@ fn report_health(core: &Core, ctx: &daemon::Context) {
         ctx.board.set(Health::Failed, "the disk refused to make records durable; the broker is stopping");
     } else if core.disk.full() {
         ctx.board.set(Health::Unhealthy, "the disk is almost full; producers are told to try again later");
+    } else if !core.believes_clock() {
+        ctx.board.set(Health::Degraded, "the clock cannot be right; nothing is deleted for its age until it is set");
     } else if durability == Durability::Buffered {
         ctx.board.set(Health::Degraded, "durability is buffered: acknowledged records do not survive a power cut");
     } else {

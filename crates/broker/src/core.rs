@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use commitlog::{Clock, Log, SyncError};
+use commitlog::{Believed, Clock, Log, SyncError};
+use daemon::clock::Watch;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
+use model::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,8 @@ pub(crate) const READ_COMMITTED: i8 = 1;
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What the wall clock is worth; none where every clock is believed.
+    pub(crate) watch: Option<Watch>,
     pub(crate) topics: Topics,
     pub(crate) groups: Groups,
     pub(crate) offsets: Arc<Offsets>,
@@ -56,6 +60,20 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// False while the wall clock cannot be right (OFF-03).
+    pub(crate) fn believes_clock(&self) -> bool {
+        self.watch.as_ref().is_none_or(|watch| watch.life().plausible)
+    }
+
+    /// What retention may believe of the time.
+    pub(crate) fn believed(&self) -> Believed {
+        let now_ms = self.clock.now_ms();
+        if self.watch.is_none() {
+            return now_ms.into();
+        }
+        Believed { now_ms: self.believes_clock().then_some(now_ms), stamps_from_ms: Timestamp::YEAR_2000.as_millis() }
+    }
+
     /// Counts a connection for its user; false, said and counted when the user has too many already.
     pub(crate) fn seat(&self, peer: &Peer) -> bool {
         let seated = peer.seat(&self.seats);

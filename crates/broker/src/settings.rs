@@ -120,6 +120,8 @@ pub struct Settings {
     pub auto_create_partitions: Option<i32>,
     /// Bytes appended to the group offsets after which they are written anew and the old ones dropped.
     pub offsets_rewrite_bytes: u64,
+    /// A wall clock that cannot be right deletes nothing for its age; off, every clock is believed.
+    pub doubts_clock: bool,
     /// How often it is looked at whether a compacted log wants compaction.
     pub compaction_interval: Duration,
 }
@@ -151,6 +153,7 @@ impl Settings {
             offsets_retention_ms: None,
             auto_create_partitions: None,
             offsets_rewrite_bytes: 4 * 1024 * 1024,
+            doubts_clock: false,
             compaction_interval: Duration::from_secs(15),
         }
     }
@@ -190,6 +193,7 @@ impl TryFrom<Options> for Settings {
             group_initial_delay_ms: 250,
             offsets_retention_ms: options.offsets_retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)),
             auto_create_partitions: options.auto_create_partitions,
+            doubts_clock: true,
             ..Self::on_free_ports(options.data_dir)
         })
     }

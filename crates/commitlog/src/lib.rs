@@ -41,7 +41,7 @@ pub use flush::{Done, Flusher};
 pub use log::{Appended, Log, LogOptions, remove_dir};
 pub use producers::{BATCHES_REMEMBERED, PRODUCER_EXPIRY_MS, PRODUCERS_MAX, ProducerBatch, ProducerState};
 pub use recovery::{Cut, Damage, Recovery};
-pub use retention::{Removed, SEGMENTS_BY_SIZE_MAX, SEGMENTS_BY_TIME_MAX};
+pub use retention::{Believed, Removed, SEGMENTS_BY_SIZE_MAX, SEGMENTS_BY_TIME_MAX};
 pub use sim::{Crash, Fault, SimVfs};
 pub use slice::{Fetched, FileSlice};
 pub use transactions::{ABORTED_PER_SEGMENT_MAX, Aborted};

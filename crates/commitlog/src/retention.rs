@@ -3,6 +3,10 @@
 //! Only whole closed segments go. The new start offset is made durable first, then the files are unlinked, while appends,
 //! reads and syncs go on: a crash in between leaves files that the next start removes. A clock that jumps must not empty a plant's memory,
 //! so one call removes at most [`SEGMENTS_BY_TIME_MAX`] segments for their age (OFF-03, STR-05).
+//!
+//! A log is in the order of arrival. A segment whose stamps come from a clock that was not set - before the year 2000, or
+//! long before the segments in front of it - arrived no later than the next one whose stamps can be believed, and goes
+//! with that one.
 
 use std::io;
 use std::sync::Arc;
@@ -21,6 +25,26 @@ use crate::sync::write_synced;
 pub const SEGMENTS_BY_TIME_MAX: usize = 4;
 /// Segments removed for their size per call. Size does not depend on a clock; this only bounds the time one call takes.
 pub const SEGMENTS_BY_SIZE_MAX: usize = 64;
+
+/// Stamps that lie behind those in front of them by more than this are not believed, in milliseconds; less is the disorder
+/// of many producers.
+const BACKWARDS_MAX_MS: i64 = 24 * 3600 * 1000;
+
+/// What may be believed of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Believed {
+    /// The wall clock; `None` while it cannot be right, and nothing goes for its age then.
+    pub now_ms: Option<i64>,
+    /// Stamps before this come from a clock that was never set.
+    pub stamps_from_ms: i64,
+}
+
+impl From<i64> for Believed {
+    /// A clock that is right, and so are all stamps.
+    fn from(now_ms: i64) -> Self {
+        Self { now_ms: Some(now_ms), stamps_from_ms: i64::MIN }
+    }
+}
 
 /// What a call of [`Log::apply_retention`] has removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,20 +82,22 @@ impl Log {
 
     /// Unlinks closed segments that are too old or too much, oldest first, as the options say. `now_ms` is the wall clock.
     pub fn apply_retention(&self, now_ms: i64) -> Result<Removed, Error> {
-        self.apply_retention_gently(now_ms, &mut || ())
+        self.apply_retention_gently(now_ms.into(), &mut || ())
     }
 
     /// As [`Log::apply_retention`]; calls `pause` after each segment it has unlinked, with nothing locked. A file system
     /// that frees hundreds of files in one go makes every sync wait for it.
-    pub fn apply_retention_gently(&self, now_ms: i64, pause: &mut dyn FnMut()) -> Result<Removed, Error> {
+    pub fn apply_retention_gently(&self, time: Believed, pause: &mut dyn FnMut()) -> Result<Removed, Error> {
         let (plan, removed) = {
             let _one_at_a_time = lock(&self.maintenance);
-            self.close_expired_active(now_ms)?;
+            self.close_expired_active(time)?;
             let plan = {
                 let mut state = self.state();
                 self.check_open(&state)?;
-                state.producers.expire(now_ms);
-                plan(&state, now_ms, self.durable_offset())
+                if let Some(now_ms) = time.now_ms {
+                    state.producers.expire(now_ms);
+                }
+                plan(&state, time, self.durable_offset())
             };
             let removed = plan.new_start.map_or(Ok(Vec::new()), |new_start| self.trim(new_start))?;
             (plan, removed)
@@ -86,15 +112,12 @@ impl Log {
     }
 
     /// A topic that fell silent would keep its last segment for ever: close it once all of it has expired.
-    fn close_expired_active(&self, now_ms: i64) -> Result<(), Error> {
+    fn close_expired_active(&self, time: Believed) -> Result<(), Error> {
+        let Some(now_ms) = time.now_ms else { return Ok(()) };
         {
             let mut state = self.state();
             self.check_open(&state)?;
-            let newest = state
-                .active
-                .as_ref()
-                .filter(|active| active.meta.len > 0)
-                .map(|active| active.meta.max.map_or(active.created_ms, |max| max.timestamp));
+            let newest = newest_of_active(&state).filter(|newest| *newest >= time.stamps_from_ms);
             let expired = newest.is_some_and(|newest| expired(&state, newest, now_ms));
             if !expired {
                 return Ok(());
@@ -193,20 +216,46 @@ fn expired(state: &State, newest_ms: i64, now_ms: i64) -> bool {
     state.options.retention_ms.is_some_and(|limit| now_ms.saturating_sub(newest_ms) > limit)
 }
 
+/// Newest stamp of the segment that is being written, if it holds anything.
+fn newest_of_active(state: &State) -> Option<i64> {
+    let active = state.active.as_ref().filter(|active| active.meta.len > 0)?;
+    Some(active.meta.max.map_or(active.created_ms, |max| max.timestamp))
+}
+
+/// When the newest record of each closed segment arrived, at the latest; `None` where no stamp of it nor of those behind
+/// it can be believed.
+fn arrivals(state: &State, stamps_from_ms: i64) -> Vec<Option<i64>> {
+    let mut newest_before = i64::MIN;
+    let mut believed = |stamp: i64| {
+        let holds = stamp >= stamps_from_ms && stamp >= newest_before.saturating_sub(BACKWARDS_MAX_MS);
+        if holds {
+            newest_before = newest_before.max(stamp);
+        }
+        holds.then_some(stamp)
+    };
+    let stamp = |segment: &Arc<Segment>| segment.footer.max.map_or(segment.footer.created_ms, |max| max.timestamp);
+    let mut arrivals: Vec<Option<i64>> = state.closed.iter().map(|segment| believed(stamp(segment))).collect();
+    let mut following = newest_of_active(state).and_then(believed);
+    for arrival in arrivals.iter_mut().rev() {
+        *arrival = arrival.or(following);
+        following = *arrival;
+    }
+    arrivals
+}
+
 /// Decides how far to trim. Pure.
-fn plan(state: &State, now_ms: i64, durable: i64) -> Plan {
+fn plan(state: &State, time: Believed, durable: i64) -> Plan {
     let active_bytes = state.active.as_ref().map_or(0, |active| active.meta.len);
     let mut kept: u64 = state.closed.iter().map(|segment| segment.footer.file_len).sum::<u64>() + active_bytes;
     let (mut by_time, mut by_size) = (0, 0);
     let mut plan = Plan::default();
-    for segment in &state.closed {
+    for (segment, arrival) in state.closed.iter().zip(arrivals(state, time.stamps_from_ms)) {
         let footer = &segment.footer;
         if footer.next > durable {
             break;
         }
-        let newest = footer.max.map_or(footer.created_ms, |max| max.timestamp);
         let too_much = state.options.retention_bytes.is_some_and(|limit| kept.saturating_sub(footer.file_len) >= limit);
-        let too_old = expired(state, newest, now_ms);
+        let too_old = arrival.zip(time.now_ms).is_some_and(|(newest, now_ms)| expired(state, newest, now_ms));
         let allowed = (too_much && by_size < SEGMENTS_BY_SIZE_MAX) || (too_old && by_time < SEGMENTS_BY_TIME_MAX);
         if !allowed {
             plan.capped = too_much || too_old;

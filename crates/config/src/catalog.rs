@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::Problem;
+use crate::rules::PointGlob;
 
 /// Source or destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +53,8 @@ pub struct Spec {
     pub schema: fn() -> Value,
     /// Checks settings that stand at a pointer of the document; pure, reports everything.
     pub validate: fn(&Value, &str) -> Vec<Problem>,
+    /// The points valid settings bring; `None` for a component that learns them while it runs, and for sinks.
+    pub points: fn(&Value) -> Option<Vec<PointGlob>>,
 }
 
 /// All component types of this binary, in a stable order.

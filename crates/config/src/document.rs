@@ -9,13 +9,16 @@
 //! sinks:    [ { sink_id: ..., sink_type: timescale, ... } ]
 //! validation:  { rules: [ ... ] }
 //! aggregation: { resolutions: ["1s", "1min", "1hour"] }
+//! alarms:      { rules: [ ... ] }
+//! clock:       { assume_synced: false, boot_hold_s: 60 }
 //! ```
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::{Aggregation, Catalog, External, Kind, Object, Problem, Validation};
+use crate::rules::PointGlob;
+use crate::{Aggregation, Alarms, Catalog, ClockSettings, External, Kind, Object, Problem, Validation};
 
 /// The newest document version this build reads.
 pub const VERSION: i64 = 1;
@@ -53,6 +56,8 @@ pub struct Document {
     pub components: Vec<Component>,
     pub validation: Validation,
     pub aggregation: Aggregation,
+    pub alarms: Alarms,
+    pub clock: ClockSettings,
 }
 
 /// Reads a document from JSON or YAML text: the document, or every problem in it.
@@ -62,6 +67,25 @@ pub fn parse(text: &str, catalog: &Catalog) -> Result<Document, Vec<Problem>> {
     }
     let value = parse_text(text).map_err(|message| vec![Problem::new("", "syntax", message, "")])?;
     read(&value, catalog)
+}
+
+/// Reads the sections `validation` and `alarms` out of a file that holds them alone or is a whole document. What is not
+/// there checks nothing. The points of adapters are not known here, so no point is unknown.
+pub fn parse_rules(text: &str) -> Result<(Validation, Alarms), Vec<Problem>> {
+    if text.len() > DOCUMENT_BYTES_MAX {
+        return Err(vec![Problem::new("", "too_large", format!("longer than {DOCUMENT_BYTES_MAX} bytes"), "")]);
+    }
+    let value = parse_text(text).map_err(|message| vec![Problem::new("", "syntax", message, "")])?;
+    if value.get("validation").is_none() && value.get("alarms").is_none() {
+        let hint = "write validation: { rules: [ ... ] } or alarms: { rules: [ ... ] }, or give a whole document";
+        return Err(vec![Problem::new("", "empty", "holds neither validation nor alarms", hint)]);
+    }
+    let (validation, mut problems) =
+        value.get("validation").map(|value| Validation::read(value, "/validation")).unwrap_or_default();
+    let (alarms, found) = value.get("alarms").map(|value| Alarms::read(value, "/alarms")).unwrap_or_default();
+    problems.extend(found);
+    problems.extend(crate::alarms::check_against(&alarms, &validation, "/alarms"));
+    if problems.is_empty() { Ok((validation.with_points(None), alarms)) } else { Err(problems) }
 }
 
 /// JSON when it looks like JSON, YAML otherwise; the parser's message names line and column.
@@ -122,15 +146,34 @@ pub fn read(value: &Value, catalog: &Catalog) -> Result<Document, Vec<Problem>> 
     let validation = object.value("validation").map(|value| Validation::read(value, "/validation"));
     let (validation, problems) = validation.unwrap_or_default();
     object.extend(problems);
+    let validation = validation.with_points(known_points(&components, catalog));
+    object.extend(validation.unknown_names("/validation"));
     let aggregation = object.value("aggregation").map(|value| Aggregation::read(value, "/aggregation"));
     let (aggregation, problems) = aggregation.unwrap_or_default();
+    object.extend(problems);
+    let alarms = object.value("alarms").map(|value| Alarms::read(value, "/alarms"));
+    let (alarms, problems) = alarms.unwrap_or_default();
+    object.extend(problems);
+    object.extend(crate::alarms::check_against(&alarms, &validation, "/alarms"));
+    let clock = object.value("clock").map(|value| ClockSettings::read(value, "/clock"));
+    let (clock, problems) = clock.unwrap_or_default();
     object.extend(problems);
     let problems = object.finish();
     if !problems.is_empty() {
         return Err(problems);
     }
     let components = components.into_iter().map(|(_, component)| component).collect();
-    Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation })
+    Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation, alarms, clock })
+}
+
+/// The points all adapters bring; `None` when one of them cannot say.
+fn known_points(components: &[(String, Component)], catalog: &Catalog) -> Option<Vec<PointGlob>> {
+    let adapters = components.iter().map(|(_, component)| component).filter(|one| one.kind == Kind::Adapter);
+    let mut points = Vec::new();
+    for adapter in adapters {
+        points.extend((catalog.find(Kind::Adapter, &adapter.type_name)?.points)(&adapter.settings)?);
+    }
+    (!points.is_empty()).then_some(points)
 }
 
 fn read_address(object: &mut Object<'_>, key: &'static str, default: &str) -> SocketAddr {
@@ -225,6 +268,7 @@ mod tests {
             summary: "",
             schema: || Value::Null,
             validate: check,
+            points: |_| None,
         }])
     }
 
@@ -250,6 +294,19 @@ mod tests {
         );
         assert!(printed.iter().any(|p| p == "/adapters/1/port: 0 is outside 1 to 65535"));
         assert!(printed.iter().any(|p| p.contains("did you mean \"stream\"?")));
+    }
+
+    #[test]
+    fn an_alarm_behind_the_hard_range_is_refused_with_its_place() {
+        // AC-103
+        let text = r#"{"version":1,"gateway_id":"gw-1",
+            "validation":{"rules":[{"id":"r","range":{"hard_lo":0,"hard_hi":100}}]},
+            "alarms":{"rules":[{"id":"hh","parameter":"t","type":"hihi","limit":120,"severity":"HIGH","message":"m"}]}}"#;
+        let problems = parse(text, &catalog()).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!((problems[0].pointer.as_str(), problems[0].code), ("/alarms/rules/0/limit", "outside_hard_range"));
+        let document = parse(&text.replace("120", "99"), &catalog()).unwrap();
+        assert_eq!(document.alarms.rules.len(), 1);
     }
 
     #[test]

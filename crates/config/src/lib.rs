@@ -4,8 +4,11 @@
 //! in `streamforge check`, in the gateway before it accepts a document, and behind the forms.
 
 pub mod aggregation;
+pub mod alarms;
 pub mod catalog;
+pub mod clock;
 pub mod document;
+pub mod expr;
 pub mod external;
 pub mod problem;
 pub mod read;
@@ -13,8 +16,10 @@ pub mod rules;
 pub mod secret;
 
 pub use aggregation::Aggregation;
+pub use alarms::{AlarmRule, Alarms};
 pub use catalog::{Catalog, Kind, Spec};
-pub use document::{Component, Document, StreamMode, parse};
+pub use clock::ClockSettings;
+pub use document::{Component, Document, StreamMode, parse, parse_rules};
 pub use external::External;
 pub use problem::Problem;
 pub use read::Object;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{self, ClockSource, MachineClock};
 use crate::{Board, Launch, Metrics};
 
 /// Everything a role needs from its process. Cheap to clone; clones share the same board, metrics and stop token.
@@ -19,6 +20,9 @@ pub struct Context {
     /// Cancelled once; every loop watches it.
     pub stop: CancellationToken,
     pub clock: Arc<dyn Clock>,
+    /// The same clock with what is needed to judge it.
+    pub clock_source: Arc<dyn ClockSource>,
+    pub clock_settings: clock::Settings,
     pub metrics: Metrics,
     pub board: Arc<Board>,
     /// Where the admin server listens (`/health`, `/metrics`); port 0 picks a free one.
@@ -46,6 +50,8 @@ impl Context {
             metrics: Metrics::new(component),
             board: Arc::new(Board::new(component, Arc::clone(&clock))),
             clock,
+            clock_source: Arc::new(MachineClock),
+            clock_settings: clock::Settings::default(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             run_dir: None,
             schema_registry: None,

@@ -10,6 +10,8 @@ use std::io::{BufRead, Read};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
+
 /// Set (to anything) in the environment of a child whose standard input is the supervisor's pipe.
 pub const PARENT_PIPE_VARIABLE: &str = "SF_PARENT_PIPE";
 
@@ -43,6 +45,8 @@ pub struct Launch {
     pub epoch: Option<i64>,
     /// Secrets by name, as the component's settings refer to them.
     pub secrets: BTreeMap<String, Secret>,
+    /// What the runtime knows of the clock: a child must not believe a time that its parent does not.
+    pub clock: clock::Memory,
 }
 
 impl Launch {

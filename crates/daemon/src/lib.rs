@@ -7,6 +7,7 @@ pub mod admin;
 pub mod backoff;
 pub mod board;
 pub mod breaker;
+pub mod clock;
 pub mod context;
 pub mod identity;
 pub mod launch;

@@ -148,6 +148,12 @@ fn plan(component: &Component, document: &Document, folders: &Folders, stream: &
     let mut environment = common_environment(document, folders);
     environment.insert(variable.to_owned(), settings.to_string());
     environment.insert("SF_SCHEMA_REGISTRY".to_owned(), stream.registry_url.clone());
+    if role == Role::Adapter {
+        // who stamps is started anew when this changes
+        let clock = document.clock;
+        environment.insert("SF_CLOCK_ASSUME_SYNCED".to_owned(), clock.assume_synced.to_string());
+        environment.insert("SF_CLOCK_BOOT_HOLD_S".to_owned(), clock.boot_hold_s.to_string());
+    }
     let mut secrets = secret::secrets_in(&component.settings);
     let user = if stream.access.is_none() { identities::user_of(role, &component.id) } else { None };
     if let Some((access, named)) = &stream.access {
@@ -188,6 +194,7 @@ mod tests {
             summary: "",
             schema: || Value::Null,
             validate: |_, _| Vec::new(),
+            points: |_| None,
         };
         let catalog = Catalog::new([accept(Kind::Adapter, "modbus_tcp"), accept(Kind::Sink, "timescale")]);
         config::parse(text, &catalog).expect("a valid document")

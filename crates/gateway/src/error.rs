@@ -26,6 +26,8 @@ pub enum Error {
     Access(#[source] stream::access::Error),
     #[error("the processes of this gateway cannot be told apart")]
     Identities(#[source] daemon::identity::NoRandomness),
+    #[error("commands about alarms cannot be sent")]
+    Commands(#[source] kafka::client::Error),
     #[error("the thread {name} cannot be started")]
     Thread { name: &'static str, source: io::Error },
 }

@@ -4,8 +4,11 @@
 //! topics and register schemas, start adapters and sinks, start the modules. Stop order: modules, adapters, sinks, the
 //! broker last. The runtime never imports a broker, an adapter or a sink: it starts them and speaks Kafka or HTTP.
 
+pub mod alarm_commands;
+pub mod api;
 pub mod children;
 pub mod console;
+pub mod dead_letters;
 pub mod desired;
 pub mod epochs;
 mod error;
@@ -16,6 +19,7 @@ pub mod modules;
 pub mod rollup;
 pub mod secrets;
 pub mod supervisor;
+pub mod timekeeping;
 pub mod watch;
 
 use std::net::{SocketAddr, TcpListener};
@@ -32,9 +36,11 @@ use stream::{Connection, Schemas, Topic};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use alarm_commands::AlarmDesk;
 use children::{ChildPlan, Folders, StreamAddresses};
 use console::Console;
-use desired::Watcher;
+use dead_letters::DeadLetters;
+use desired::{Loaded, Watcher};
 use epochs::Epochs;
 pub use error::Error;
 use modules::{LiveTable, ModuleContext, ModuleState};
@@ -91,17 +97,26 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         .map_err(folder_error("start counters cannot be read", &folders.state()))?;
     let components = identities::components().map_err(Error::Identities)?;
     let (clock, known) = (Arc::clone(&ctx.clock), components.clone());
-    let (supervisor, handle) = Supervisor::new(options.program.clone(), folders.clone(), clock, epochs, known);
+    let timekeeper = timekeeping::begin(&folders.state(), &ctx, &documents.borrow().document);
+    let told = Arc::clone(&timekeeper);
+    let (supervisor, handle) = Supervisor::new(options.program.clone(), folders.clone(), clock, epochs, known, told);
     let (plan_sender, plans) = tokio::sync::watch::channel(Vec::new());
     let mut tasks = TaskSet::new(CancellationToken::new());
+    let (time, time_folder, time_stop) = (Arc::clone(&timekeeper), folders.state(), stop.clone());
+    tasks.spawn("timekeeper", |_| async move {
+        timekeeping::run(time, time_folder, time_stop).await;
+        Ok::<(), std::convert::Infallible>(())
+    });
     let supervisor_stop = CancellationToken::new();
     let live = Arc::new(LiveTable::default());
+    let alarms = AlarmDesk::default();
     let validator_state = Arc::new(ModuleState::default());
     let aggregator_state = Arc::new(ModuleState::default());
     let topics = watch::Table::default();
     let external = external::Watch::default();
     let console = Console {
         clock: Arc::clone(&ctx.clock),
+        timekeeper: Arc::clone(&timekeeper),
         live: Arc::clone(&live),
         modules: vec![("validator", Arc::clone(&validator_state)), ("aggregator", Arc::clone(&aggregator_state))],
         supervisor: handle,
@@ -112,8 +127,18 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     };
     let mut page_ctx = ctx.clone();
     page_ctx.admin_listen = documents.borrow().document.console_listen;
-    let page = Admin::bind(&page_ctx, console.clone().routes()).await?;
+    let dead_letters = DeadLetters::new(Arc::clone(&ctx.clock), documents.borrow().document.validation.clone());
+    let guard = api::Guard::new().map_err(Error::Identities)?;
+    let api_state = api::ApiState {
+        gateway_id: documents.borrow().document.gateway_id.clone(),
+        dead_letters: dead_letters.clone(),
+        alarms: alarms.clone(),
+    };
+    let routes = console.clone().routes().merge(api::routes(api_state, guard.clone()));
+    let page = Admin::bind(&page_ctx, routes).await?;
     let page_address = page.address();
+    let run = folders.run();
+    guard.leave(&run, page_address).map_err(folder_error("the token of the API cannot be left", &run))?;
     let page_stop = CancellationToken::new();
     let served_until = page_stop.clone();
     tasks.spawn("status-page", |_| page.serve(served_until));
@@ -136,11 +161,16 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     on_ready(page_address);
 
     let addresses = match &stream_mode {
-        StreamMode::External(external) => StreamAddresses {
-            bootstrap: external.bootstrap.clone(),
-            registry_url: external.registry.url.clone(),
-            access: Some((external::describe(external).to_text(), external.secrets())),
-        },
+        StreamMode::External(cluster) => {
+            if cluster.tls.is_some() || cluster.registry.url.starts_with("https:") {
+                timekeeping::wait_until_plausible(&timekeeper, &stop, |text| external.set_trouble(text)).await;
+            }
+            StreamAddresses {
+                bootstrap: cluster.bootstrap.clone(),
+                registry_url: cluster.registry.url.clone(),
+                access: Some((external::describe(cluster).to_text(), cluster.secrets())),
+            }
+        }
         StreamMode::Embedded { listen, registry_listen } => {
             wait_for_broker(&folders, &console.supervisor, &stop).await?;
             let registry_url = format!("http://{registry_listen}");
@@ -182,14 +212,16 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         metrics: ctx.metrics.clone(),
         stop: module_stop.clone(),
         live,
+        alarms: alarms.table(),
     };
+    alarms.start(&module_ctx).map_err(Error::Commands)?;
     let validator_restart = Restart::default();
     let aggregator_restart = Restart::default();
     let validator_documents = documents.clone();
     let mut threads =
         vec![module_thread("validator", &module_ctx, validator_state, &validator_restart, move |ctx, state| {
-            let validation = validator_documents.borrow().document.validation.clone();
-            modules::run_validator(ctx, &validation, state).map_err(|error| report(&error))
+            let settings = validator_settings(&validator_documents.borrow());
+            modules::run_validator(ctx, &settings, state).map_err(|error| report(&error))
         })?];
     let aggregator_documents = documents.clone();
     threads.push(module_thread(
@@ -203,6 +235,8 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         },
     )?);
     threads.push(watch_thread(settings, topics, module_stop.clone())?);
+    let started = dead_letters.start(&module_ctx);
+    threads.extend(started.map_err(|source| Error::Thread { name: "dead-letters", source })?);
 
     let watcher = Watcher {
         file: options.document.clone(),
@@ -225,12 +259,14 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
                     let wanted = documents.borrow_and_update().document.clone();
                     plan_sender.send_replace(replan(&wanted));
                     // a module takes its rules at its start and resumes where it was
-                    if wanted.validation != running.validation {
+                    if wanted.validation != running.validation || wanted.alarms != running.alarms {
+                        dead_letters.set_rules(wanted.validation.clone());
                         validator_restart.ask();
                     }
                     if wanted.aggregation != running.aggregation {
                         aggregator_restart.ask();
                     }
+                    timekeeper.set_assume_synced(wanted.clock.assume_synced);
                     if wanted.stream != running.stream || wanted.console_listen != running.console_listen {
                         tracing::warn!("changed addresses of stream or console take effect at the next start of the gateway");
                     }
@@ -257,8 +293,17 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
         }
     }
     page_stop.cancel();
+    api::guard::remove(&folders.run());
     tasks.shutdown(Duration::from_secs(2)).await;
     Ok(())
+}
+
+fn validator_settings(loaded: &Loaded) -> modules::ValidatorSettings {
+    modules::ValidatorSettings {
+        validation: loaded.document.validation.clone(),
+        alarms: loaded.document.alarms.clone(),
+        config_revision: loaded.document.revision.clone().unwrap_or_else(|| loaded.revision.clone()),
+    }
 }
 
 /// Holds the data folder for this process alone; waits a little for a predecessor that is about to go.

@@ -262,8 +262,6 @@ pub struct Aggregate<'a> {
     pub partial: bool,
     /// From 1; a correction of the same window counts up (AGG-06).
     pub revision: i64,
-    /// What a correction replaces.
-    pub previous: Option<Partials<'a>>,
     pub carry: Option<Carry<'a>>,
     pub flags: TextList<'a>,
     /// When the window was emitted.

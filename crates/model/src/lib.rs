@@ -4,6 +4,7 @@
 //! `docs/glossary.md` defines them.
 
 pub mod aggregate;
+pub mod alarm;
 pub mod health;
 pub mod ids;
 pub mod quality;
@@ -12,9 +13,10 @@ pub mod text;
 pub mod time;
 
 pub use aggregate::{Aggregate, Coverage, Kind, Resolution, Statistics};
+pub use alarm::{Alarm, AlarmChange, AlarmKind, AlarmState, IsaState, Severity, SuppressionKind, alarm_flag};
 pub use health::Health;
 pub use ids::{AdapterId, AssetId, InvalidName, Parameter};
 pub use quality::{Quality, flag, reason};
 pub use reading::{Classification, Reading, Value, ValueType, time_source};
 pub use text::{TextList, TextMap};
-pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use time::{Clock, ClockState, ManualClock, SystemClock, Timestamp};

@@ -66,10 +66,19 @@ pub mod reason {
     pub const SCHEMA_ERROR: &str = "SCHEMA_ERROR";
     // UNCERTAIN
     pub const DEVICE_TIME_MISSING: &str = "DEVICE_TIME_MISSING";
+    /// The stamp cannot be a real time: before 2000 or too long ago.
+    pub const DEVICE_TIME_INVALID: &str = "DEVICE_TIME_INVALID";
+    /// The stamp lies too far ahead.
+    pub const DEVICE_TIME_FUTURE: &str = "DEVICE_TIME_FUTURE";
+    pub const STALE: &str = "STALE";
     pub const CLOCK_UNSYNCED: &str = "CLOCK_UNSYNCED";
     // SUSPECT
     pub const RANGE_SOFT: &str = "RANGE_SOFT";
     pub const ROC_SOFT: &str = "ROC_SOFT";
+    pub const SPIKE: &str = "SPIKE";
+    pub const FLATLINE: &str = "FLATLINE";
+    pub const CROSS_TAG: &str = "CROSS_TAG";
+    pub const OPERATOR_APPROVED: &str = "OPERATOR_APPROVED";
     pub const OUT_OF_SPAN: &str = "OUT_OF_SPAN";
     pub const UNKNOWN_ENUM: &str = "UNKNOWN_ENUM";
     pub const PRECISION_LOSS: &str = "PRECISION_LOSS";
@@ -81,6 +90,9 @@ pub mod reason {
 /// Flags: facts about a reading that say nothing of its quality.
 pub mod flag {
     pub const INITIAL: &str = "initial";
+    pub const RETAINED: &str = "retained";
+    pub const HISTORICAL: &str = "historical";
+    pub const BACKFILL: &str = "backfill";
     pub const LATE: &str = "late";
     pub const OVERFLOW: &str = "overflow";
     pub const GAP_BEFORE: &str = "gap_before";

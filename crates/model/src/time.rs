@@ -130,6 +130,47 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year, month, day)
 }
 
+/// What the gateway's clock is worth (OFF-01).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum ClockState {
+    /// Follows a time server and is within 100 ms of it.
+    #[default]
+    Synced,
+    /// Lost its time server, or never showed one, not longer than a day ago.
+    Holdover,
+    /// Never set since the machine started, or without a time server for more than a day.
+    Unsynced,
+}
+
+impl ClockState {
+    /// Word in readings, events and health.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Synced => "SYNCED",
+            Self::Holdover => "HOLDOVER",
+            Self::Unsynced => "UNSYNCED",
+        }
+    }
+
+    /// Number in metrics, from well to worst.
+    pub const fn as_number(self) -> u8 {
+        match self {
+            Self::Synced => 0,
+            Self::Holdover => 1,
+            Self::Unsynced => 2,
+        }
+    }
+
+    /// The reverse of [`ClockState::as_number`]; what is no number of a state is the worst.
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Synced,
+            1 => Self::Holdover,
+            _ => Self::Unsynced,
+        }
+    }
+}
+
 /// Wall clock. A parameter everywhere, so that tests set the time.
 pub trait Clock: Send + Sync + fmt::Debug {
     fn now(&self) -> Timestamp;

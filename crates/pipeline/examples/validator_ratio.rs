@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p pipeline --example validator_ratio [-- SLICES]`. The bare loop compares each value with limits
 //! and with the last value of its series, by index; the core is handed decoded readings by name, with duplicate, range,
-//! rate and gap checks on. Slices alternate; the figures are medians and their ratio, at 10,000 and 1,000,000 series.
+//! rate and gap checks on. Slices alternate; the figures are medians and their ratio, at 10,000 and 1,000,000 series, in
+//! no order at all and in the order in which machines are read again and again.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -35,16 +36,20 @@ struct Bare {
 fn main() -> std::io::Result<()> {
     let slices = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(21);
     let mut out = std::io::stdout().lock();
-    for series in [10_000, 1_000_000] {
-        let (core, bare) = measure(series, slices);
+    for (series, in_order) in [(10_000, false), (1_000_000, false), (10_000, true), (1_000_000, true)] {
+        let (core, bare, bytes) = measure(series, in_order, slices);
+        let order = if in_order { "in order" } else { "at random" };
         let ratio = core / bare;
-        writeln!(out, "{series} series: validator {core:.0} points/s, bare loop {bare:.0} points/s, ratio {ratio:.3}")?;
+        writeln!(
+            out,
+            "{series} series {order}: validator {core:.0} points/s, bare loop {bare:.0} points/s, ratio {ratio:.4}, {bytes} bytes per series"
+        )?;
     }
     Ok(())
 }
 
-/// Median points per second of the core and of the bare loop.
-fn measure(count: usize, slices: usize) -> (f64, f64) {
+/// Median points per second of the core and of the bare loop, and bytes of state per series.
+fn measure(count: usize, in_order: bool, slices: usize) -> (f64, f64, usize) {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = move || {
         random ^= random << 13;
@@ -63,12 +68,25 @@ fn measure(count: usize, slices: usize) -> (f64, f64) {
         .collect();
     let mut validator = Validator::new(&rules(), PARTITIONS, count);
     let mut bare = vec![Bare { time: T0, last: 50.0, bad: 0 }; count];
-    for one in &series {
-        validator.judge(one.partition, &reading(one));
+    // until the duplicate memory has its size: at a million series it is only begun, or the machine would be full
+    let rounds = if count > 100_000 { 9 } else { 65 };
+    let before = resident_bytes();
+    for _ in 0..rounds {
+        for one in &mut series {
+            one.time += 1_000_000;
+            one.value = if one.value > 51.0 { 49.0 } else { one.value + 0.25 };
+            validator.judge(one.partition, &reading(one));
+        }
+    }
+    let bytes = resident_bytes().saturating_sub(before) / count;
+    for (bare, one) in bare.iter_mut().zip(&series) {
+        (bare.time, bare.last) = (one.time, one.value);
     }
     let (mut of_core, mut of_bare) = (Vec::new(), Vec::new());
     for slice in 0..slices * 2 {
-        let order: Vec<usize> = (0..POINTS_PER_SLICE).map(|_| next() % count).collect();
+        let begin = next();
+        let pick = |i: usize| if in_order { (begin + i) % count } else { next() % count };
+        let order: Vec<usize> = (0..POINTS_PER_SLICE).map(pick).collect();
         if slice % 2 == 0 {
             let mut forwarded = 0_usize;
             let elapsed = timed(|| {
@@ -97,7 +115,13 @@ fn measure(count: usize, slices: usize) -> (f64, f64) {
             of_bare.push(per_second(elapsed));
         }
     }
-    (median(of_core), median(of_bare))
+    (median(of_core), median(of_bare), bytes)
+}
+
+/// Memory of this process that is in use, by the second figure of `/proc/self/statm`, in pages of 4 KiB.
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement needs the machine's clock")]
@@ -125,7 +149,9 @@ fn rules() -> Validation {
             range: Some(Limits { hard_hi: Some(100.0), soft_hi: Some(90.0), hard_lo: Some(0.0), soft_lo: None }),
             rate: Some(RateLimits { soft_per_s: Some(4.0), hard_per_s: Some(5.0) }),
             expected_interval_ms: Some(1000),
+            ..Rule::default()
         }],
+        ..Validation::default()
     }
 }
 

@@ -2,11 +2,16 @@
 //!
 //! Knows no clock but the times it is handed, no stream and no task. Every decision is a function of the readings seen so
 //! far, so that the same readings give the same answers after a restart. [`validate`] judges single readings,
-//! [`aggregate`] folds them into windows, [`resume`] decides which outputs a replay must not repeat.
+//! [`aggregate`] folds them into windows, [`alarm`] tells people, [`resume`] decides which outputs a replay must not repeat.
 
 pub mod aggregate;
+pub mod alarm;
+pub mod backtest;
+mod bytes;
+pub mod dead_letter;
 pub mod points;
 pub mod resume;
+pub mod timers;
 pub mod validate;
 
 pub use points::PointTable;

@@ -7,6 +7,9 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+/// Guesses that may fail in a row before all but one in 256 are spared: the order is none.
+const WRONG_MAX: u8 = 32;
+
 /// State by (asset, parameter).
 #[derive(Debug)]
 pub struct PointTable<T> {
@@ -14,6 +17,12 @@ pub struct PointTable<T> {
     slots: Vec<Option<Slot<T>>>,
     free: Vec<u32>,
     hasher: RandomState,
+    /// The point found last, which foretells the next one.
+    last: u32,
+    /// Wrong guesses in a row.
+    wrong: u8,
+    /// Counts lookups, so that now and then one is guessed again.
+    turn: u8,
 }
 
 #[derive(Debug)]
@@ -21,6 +30,8 @@ struct Slot<T> {
     /// Asset and parameter behind each other, so that one line of memory answers "is it this one".
     names: Box<str>,
     asset_length: u32,
+    /// The point that was looked for after this one last time: machines are read in the same order again and again.
+    follower: u32,
     state: T,
 }
 
@@ -45,13 +56,42 @@ fn hash_of(hasher: &RandomState, asset: &str, parameter: &str) -> u64 {
 
 impl<T> Default for PointTable<T> {
     fn default() -> Self {
-        Self { index: HashTable::new(), slots: Vec::new(), free: Vec::new(), hasher: RandomState::default() }
+        Self {
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            hasher: RandomState::default(),
+            last: 0,
+            wrong: 0,
+            turn: 0,
+        }
     }
 }
 
 impl<T> PointTable<T> {
     fn hash(&self, asset: &str, parameter: &str) -> u64 {
         hash_of(&self.hasher, asset, parameter)
+    }
+
+    /// The same as [`PointTable::find`], quicker where points come in the order they came in before.
+    #[inline]
+    pub fn find_next(&mut self, asset: &str, parameter: &str) -> Option<u32> {
+        self.turn = self.turn.wrapping_add(1);
+        if self.wrong < WRONG_MAX || self.turn == 0 {
+            let slot = |id: u32| self.slots.get(id as usize).and_then(Option::as_ref);
+            let follower = slot(self.last).map(|slot| slot.follower);
+            if let Some(id) = follower.filter(|id| slot(*id).is_some_and(|slot| slot.is(asset, parameter))) {
+                (self.last, self.wrong) = (id, 0);
+                return Some(id);
+            }
+            self.wrong = self.wrong.saturating_add(1);
+        }
+        let found = self.find(asset, parameter)?;
+        if let Some(Some(last)) = self.slots.get_mut(self.last as usize) {
+            last.follower = found;
+        }
+        self.last = found;
+        Some(found)
     }
 
     /// The point's id, when it is known.
@@ -71,7 +111,7 @@ impl<T> PointTable<T> {
         let mut names = String::with_capacity(asset.len() + parameter.len());
         names.push_str(asset);
         names.push_str(parameter);
-        let slot = Slot { names: names.into_boxed_str(), asset_length, state: state() };
+        let slot = Slot { names: names.into_boxed_str(), asset_length, follower: 0, state: state() };
         let id = if let Some(id) = self.free.pop() {
             self.slots[id as usize] = Some(slot);
             id
@@ -140,6 +180,23 @@ mod tests {
         assert_eq!(table.find("ab", "c"), Some(a));
         assert_eq!(table.entry_mut(b), Some(("a", "bc", &mut 2)));
         assert_eq!(table.find("abc", ""), None);
+    }
+
+    #[test]
+    fn a_guess_is_never_another_point() {
+        let mut table = PointTable::default();
+        let names: Vec<String> = (0..50).map(|i| format!("asset_{}", i % 7)).collect();
+        let ids: Vec<u32> = (0..50).map(|i| table.find_or_insert_with(&names[i], &format!("p{i}"), || i)).collect();
+        let mut state = 1_usize;
+        for round in 0..2000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            // in order for a while, then in none
+            let i = if round % 400 < 200 { round % 50 } else { (state >> 33) % 50 };
+            assert_eq!(table.find_next(&names[i], &format!("p{i}")), Some(ids[i]));
+        }
+        table.retain(|state| *state != 3);
+        assert_eq!(table.find_next(&names[2], "p2"), Some(ids[2]));
+        assert_eq!(table.find_next(&names[3], "p3"), None, "its place is empty");
     }
 
     #[test]

@@ -170,6 +170,8 @@ impl DeadLetters for StreamDeadLetters {
             .filter(|_| record.place.topic.schema() == stream::Schema::Telemetry)
             .and_then(|(_, body)| stream::message::telemetry::decode(body).ok());
         let letter = DeadLetter {
+            rule_revision: None,
+            config_revision: None,
             stage: "sink",
             rule_id: None,
             reason: refusal.reason,

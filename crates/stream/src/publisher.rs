@@ -1,10 +1,10 @@
 //! Publishing: records with their key, place, time and headers, in batches that tell when they are durable.
 
 use kafka::client::{Batch, Error, Producer, SendError, Settings};
-use model::{Classification, Reading};
+use model::{Classification, ClockState, Reading};
 
 use crate::Topic;
-use crate::message::telemetry;
+use crate::message::{Event, telemetry};
 use crate::partitioner::partition_for;
 use crate::topics::PARTITIONS;
 
@@ -18,8 +18,12 @@ pub mod header {
     /// `topic/partition/offset` of the record this one was derived from; after a crash the last one of a partition
     /// tells what is already there.
     pub const SOURCE: &str = "sf-source";
+    /// The same of the first record a window was merged from: what to read again to change it.
+    pub const SOURCE_FROM: &str = "sf-source-from";
     /// Event type, on event topics.
     pub const EVENT: &str = "sf-event";
+    /// Name of an event that was derived from no record.
+    pub const EVENT_ID: &str = "sf-event-id";
 }
 
 /// A producer with buffers that are used again.
@@ -61,6 +65,33 @@ impl Publisher {
             }
         }
         Ok((batch.finish(), taken))
+    }
+
+    /// Publishes an event under the key of its asset, as stamped by a clock of that state; `None` when the queue of
+    /// unacknowledged records is full.
+    pub fn publish_event(
+        &mut self,
+        topic: Topic,
+        schema_id: i32,
+        event: &Event<'_>,
+        clock_state: ClockState,
+    ) -> Result<Option<kafka::client::Pending>, SendError> {
+        let Self { producer, payload, .. } = self;
+        payload.clear();
+        event.encode_stamped(payload, schema_id, clock_state);
+        let batch = producer.batch();
+        let key = event.asset_id.as_bytes();
+        let headers: [(&str, &[u8]); 3] = [
+            (header::EVENT, event.event_type.as_bytes()),
+            (header::EVENT_ID, event.event_id.as_bytes()),
+            (header::GATEWAY, event.metadata.get("gateway_id").unwrap_or("").as_bytes()),
+        ];
+        let partition = partition_for(key, PARTITIONS);
+        match batch.send(topic.name(), partition, key, payload, event.gateway_time.as_millis(), &headers) {
+            Ok(()) => Ok(Some(batch.finish())),
+            Err(SendError::QueueFull) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Building the context of a process from its environment.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use daemon::{Context, Launch, logging};
 
@@ -17,12 +18,23 @@ pub(crate) fn component(name: &str) -> Result<Context, Failure> {
     ctx.schema_cache = std::env::var_os("SF_SCHEMA_CACHE").map(PathBuf::from);
     ctx.schema_registry = std::env::var("SF_SCHEMA_REGISTRY").ok();
     ctx.stream_access = std::env::var("SF_STREAM_ACCESS").ok();
+    if let Ok(text) = std::env::var("SF_CLOCK_ASSUME_SYNCED") {
+        ctx.clock_settings.assume_synced = setting("SF_CLOCK_ASSUME_SYNCED", &text, "true or false")?;
+    }
+    if let Ok(text) = std::env::var("SF_CLOCK_BOOT_HOLD_S") {
+        let seconds: u32 = setting("SF_CLOCK_BOOT_HOLD_S", &text, "seconds, 0 for none")?;
+        ctx.clock_settings.boot_hold = Duration::from_secs(seconds.into());
+    }
     if let Ok(listen) = std::env::var("SF_ADMIN_LISTEN") {
         let hint = "write SF_ADMIN_LISTEN as address:port, for example 0.0.0.0:8080";
         ctx.admin_listen =
             listen.parse().map_err(|_| Failure::new(USAGE, format!("{listen:?} is not an address; {hint}")))?;
     }
     Ok(ctx)
+}
+
+fn setting<T: std::str::FromStr>(name: &str, text: &str, what: &str) -> Result<T, Failure> {
+    text.parse().map_err(|_| Failure::new(USAGE, format!("{name} is {text:?}; write {what}")))
 }
 
 /// The component's own name out of its settings; settings that cannot be read are the role's to complain about.

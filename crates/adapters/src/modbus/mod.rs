@@ -15,6 +15,8 @@ pub mod schema;
 
 pub use adapter::ModbusAdapter;
 
+use ::config::rules::PointGlob;
+
 /// The entry of the catalog.
 pub const SPEC: ::config::Spec = ::config::Spec {
     kind: ::config::Kind::Adapter,
@@ -22,4 +24,9 @@ pub const SPEC: ::config::Spec = ::config::Spec {
     summary: "Reads coils and registers of Modbus TCP devices; contiguous points share requests.",
     schema: schema::schema,
     validate: |value, pointer| config::plan(value, pointer).err().unwrap_or_default(),
+    points: |value| {
+        let tags = config::plan(value, "").ok()?.tags;
+        let point = |tag: crate::adapter::Tag| PointGlob { asset: tag.asset_id, parameter: tag.parameter };
+        Some(tags.into_iter().map(point).collect())
+    },
 };

@@ -8,6 +8,7 @@ pub mod schema;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::rules::PointGlob;
 use config::{Kind, Object, Problem, Spec};
 use model::{Classification, Clock, ValueType};
 use serde_json::Value;
@@ -26,6 +27,7 @@ pub const SPEC: Spec = Spec {
     summary: "Makes readings up at a chosen rate, for load tests and trials.",
     schema: schema::schema,
     validate: |value, pointer| plan(value, pointer).err().unwrap_or_default(),
+    points: |value| plan(value, "").ok().map(|plan| plan.points()),
 };
 
 /// Valid settings.
@@ -55,6 +57,21 @@ pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
     Ok(Plan { common, points, assets, period: Duration::from_millis(period_ms.into()) })
 }
 
+impl Plan {
+    fn asset_of(&self, point: u32) -> String {
+        let base = self.common.asset_id.as_ref().unwrap_or(&self.common.adapter_id);
+        match self.assets {
+            1 => base.clone(),
+            assets => format!("{base}_{:04}", point % assets),
+        }
+    }
+
+    fn points(&self) -> Vec<PointGlob> {
+        let of_asset = |asset| PointGlob { asset: self.asset_of(asset), parameter: "value_*".to_owned() };
+        (0..self.assets).map(of_asset).collect()
+    }
+}
+
 /// The adapter.
 #[derive(Debug)]
 pub struct Simulated {
@@ -67,14 +84,9 @@ pub struct Simulated {
 impl Simulated {
     /// From a valid plan. With several assets the asset names get a number each.
     pub fn new(plan: &Plan, clock: Arc<dyn Clock>) -> Self {
-        let base = plan.common.asset_id.clone().unwrap_or_else(|| plan.common.adapter_id.clone());
-        let asset_of = |point: u32| match plan.assets {
-            1 => base.clone(),
-            assets => format!("{base}_{:04}", point % assets),
-        };
         let tags = (0..plan.points)
             .map(|point| Tag {
-                asset_id: asset_of(point),
+                asset_id: plan.asset_of(point),
                 asset_path: plan.common.asset_path.clone(),
                 parameter: format!("value_{:05}", point / plan.assets),
                 unit: None,

@@ -10,9 +10,11 @@ use adapters::metrics::AdapterMetrics;
 use adapters::outbox::Outbox;
 use adapters::sample::{Cycle, Sample, Value};
 use daemon::{Board, Metrics};
-use model::{Classification, Clock, Health, ManualClock, Quality, Timestamp, ValueType, reason};
+use model::{Classification, Clock, Health, Quality, Timestamp, ValueType, reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::support::Machine;
 
 /// What a test tells the adapter to do, and what it did.
 #[derive(Debug, Default)]
@@ -103,10 +105,18 @@ struct Running {
 
 fn start(periods_ms: &[u64], tags_per_group: usize, script: Script) -> Running {
     let script = Arc::new(script);
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000)));
+    let machine = Machine::at("2026-05-01T10:00:00Z", true);
+    let clock: Arc<dyn Clock> = Arc::<Machine>::clone(&machine);
     let board = Arc::new(Board::new("adapter_1", Arc::clone(&clock)));
     let metrics = Metrics::new("adapter_1");
-    let around = Surroundings { clock, board: Arc::clone(&board), metrics: AdapterMetrics::register(&metrics) };
+    let around = Surroundings {
+        clock,
+        watch: machine.watch(&metrics),
+        boot_hold: Duration::from_secs(60),
+        epoch: 1,
+        board: Arc::clone(&board),
+        metrics: AdapterMetrics::register(&metrics),
+    };
     let adapter = Puppet::new(&script, periods_ms, tags_per_group);
     let outbox = Arc::new(Outbox::new(periods_ms.len() * tags_per_group));
     let stop = CancellationToken::new();

@@ -1,6 +1,7 @@
 //! Integration tests of the adapters: real sockets, a simulated device, no broker.
 #![expect(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+mod clocking;
 mod conformance;
 mod faults;
 mod hosting;

@@ -1,5 +1,6 @@
 //! What the tests share: an outlet that keeps readings, and adapters on simulated devices.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,9 +9,12 @@ use adapters::modbus::ModbusAdapter;
 use adapters::outlet::{Ack, Outlet, OutletError};
 use adapters::pump::Identity;
 use adapters::sample::{Cycle, Sample};
-use model::{Reading, SystemClock};
+use daemon::clock::{ClockSource, Kernel, Memory, Rules, Watch};
+use model::{Clock, ClockState, Reading, SystemClock, Timestamp};
 use serde_json::{Value, json};
-use testkit::sim::modbus::{Memory, Simulator};
+use stream::message::Event;
+use testkit::sim::modbus::{Memory as Registers, Simulator};
+use tokio::time::Instant;
 
 /// No wait of a test is longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -24,6 +28,11 @@ pub(crate) struct Seen {
     pub(crate) reason: Option<String>,
     pub(crate) seq: i64,
     pub(crate) gap_before: bool,
+    pub(crate) clock_step: bool,
+    pub(crate) clock_state: String,
+    pub(crate) skew_ms: Option<i64>,
+    pub(crate) device_time: Timestamp,
+    pub(crate) gateway_time: Timestamp,
     pub(crate) metadata: Vec<(String, String)>,
 }
 
@@ -36,14 +45,43 @@ impl Seen {
             reason: reading.quality_reason.map(str::to_owned),
             seq: reading.seq,
             gap_before: reading.flags.contains(model::flag::GAP_BEFORE),
+            clock_step: reading.flags.contains(model::flag::CLOCK_STEP),
+            clock_state: reading.clock_state.to_owned(),
+            skew_ms: reading.clock_skew_ms,
+            device_time: reading.device_time,
+            gateway_time: reading.gateway_time,
             metadata: reading.metadata.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         }
+    }
+}
+
+/// What a test wants to know of an event.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) asset: String,
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+    pub(crate) message: String,
+    pub(crate) time: Timestamp,
+    pub(crate) clock_state: ClockState,
+    pub(crate) details: Vec<(String, String)>,
+    /// Readings that were durable before it.
+    pub(crate) after: usize,
+}
+
+impl Told {
+    pub(crate) fn detail(&self, key: &str) -> Option<&str> {
+        self.details.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     seen: Vec<Seen>,
+    told: Vec<Told>,
+    full_for_events: usize,
     calls: usize,
     not_ready: usize,
     failing_acks: usize,
@@ -65,6 +103,16 @@ impl Kept {
     /// All durable readings so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.with(|inner| inner.seen.clone())
+    }
+
+    /// All durable events so far, of one kind.
+    pub(crate) fn told(&self, kind: &str) -> Vec<Told> {
+        self.with(|inner| inner.told.iter().filter(|told| told.kind == kind).cloned().collect())
+    }
+
+    /// Has no room for the next events.
+    pub(crate) fn full_for_events(&self, times: usize) {
+        self.with(|inner| inner.full_for_events = times);
     }
 
     pub(crate) fn not_ready(&self, times: usize) {
@@ -148,6 +196,40 @@ impl Outlet for Kept {
         })
     }
 
+    fn tell(&mut self, event: &Event<'_>, clock_state: ClockState) -> Result<Option<Ack>, OutletError> {
+        let shared = self.clone();
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let mut told = Told {
+            id: event.event_id.to_owned(),
+            kind: event.event_type.to_owned(),
+            asset: event.asset_id.to_owned(),
+            from: text(event.from_state),
+            to: text(event.to_state),
+            message: event.message.to_owned(),
+            time: event.gateway_time,
+            clock_state,
+            details: event.details.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            after: 0,
+        };
+        self.with(|inner| {
+            if inner.full_for_events > 0 {
+                inner.full_for_events -= 1;
+                return Ok(None);
+            }
+            let ack: Ack = Box::pin(async move {
+                while shared.with(|inner| inner.silent) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                shared.with(|inner| {
+                    told.after = inner.seen.len();
+                    inner.told.push(told);
+                });
+                Ok(())
+            });
+            Ok(Some(ack))
+        })
+    }
+
     fn reopen(&mut self) -> Result<(), OutletError> {
         Ok(())
     }
@@ -168,11 +250,11 @@ pub(crate) fn identity() -> Identity {
 }
 
 /// A device of unit 1 with holding registers 0..200 holding 1000 and up, and the handle to change them.
-pub(crate) async fn device() -> (Simulator, Arc<Memory>) {
-    let memory = Arc::new(Memory::default());
+pub(crate) async fn device() -> (Simulator, Arc<Registers>) {
+    let memory = Arc::new(Registers::default());
     let registers: Vec<u16> = (1000..1200).collect();
     memory.holding(1, 0, &registers);
-    let simulator = Simulator::local(Arc::<Memory>::clone(&memory)).await.unwrap();
+    let simulator = Simulator::local(Arc::<Registers>::clone(&memory)).await.unwrap();
     (simulator, memory)
 }
 
@@ -208,4 +290,65 @@ pub(crate) async fn poll(adapter: &mut ModbusAdapter) -> (Cycle, bool) {
 
 pub(crate) fn reasons(cycle: &Cycle) -> Vec<&'static str> {
     cycle.samples.iter().map(|sample: &Sample| sample.verdict.reason().unwrap_or("-")).collect()
+}
+
+/// The clocks of a machine in tokio's time: a wall clock that a test sets, and a time since boot that nobody can.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    booted: Instant,
+    shift_us: AtomicI64,
+    synced: AtomicBool,
+}
+
+impl Machine {
+    /// Booted ten seconds ago, with this wall clock now.
+    pub(crate) fn at(wall: &str, synced: bool) -> Arc<Self> {
+        let machine = Self { booted: Instant::now(), shift_us: AtomicI64::new(0), synced: AtomicBool::new(synced) };
+        machine.set(wall);
+        Arc::new(machine)
+    }
+
+    /// Somebody sets the wall clock.
+    pub(crate) fn set(&self, wall: &str) {
+        let wall = Timestamp::parse_rfc3339(wall).unwrap();
+        self.shift_us.store(wall.as_micros() - self.boottime_us(), Ordering::SeqCst);
+    }
+
+    /// A time server is found and sets the wall clock.
+    pub(crate) fn sync(&self, wall: &str) {
+        self.synced.store(true, Ordering::SeqCst);
+        self.set(wall);
+    }
+
+    /// Sets the wall clock by so much.
+    pub(crate) fn step_ms(&self, millis: i64) {
+        self.shift_us.fetch_add(millis * 1000, Ordering::SeqCst);
+    }
+
+    /// What a process holds of it; the program was built on the first of 2026.
+    pub(crate) fn watch(self: &Arc<Self>, metrics: &daemon::Metrics) -> Arc<Watch> {
+        let rules = Rules { assume_synced: false, built: Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap() };
+        let source: Arc<dyn ClockSource> = Arc::<Self>::clone(self);
+        Arc::new(Watch::begin_by(source, rules, Memory::default(), metrics))
+    }
+}
+
+impl Clock for Machine {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.boottime_us() + self.shift_us.load(Ordering::SeqCst))
+    }
+}
+
+impl ClockSource for Machine {
+    fn boottime_us(&self) -> i64 {
+        10_000_000 + i64::try_from(self.booted.elapsed().as_micros()).unwrap()
+    }
+
+    fn kernel(&self) -> Kernel {
+        Kernel { synced: self.synced.load(Ordering::SeqCst), ..Kernel::default() }
+    }
+
+    fn boot(&self) -> String {
+        "boot-1".to_owned()
+    }
 }

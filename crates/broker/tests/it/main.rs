@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod attacks;
+mod clock;
 mod compaction;
 mod consume;
 mod consumer_groups;

@@ -87,6 +87,15 @@ impl TestBroker {
         self.handle = Some(launch(self.settings.clone(), &self.vfs).await);
     }
 
+    /// As [`TestBroker::restart`], in a context of the test's.
+    pub(crate) async fn restart_in(&mut self, context: &daemon::Context) {
+        let handle = self.handle.take().unwrap();
+        self.settings.listen = handle.kafka();
+        self.settings.registry_listen = handle.registry();
+        handle.stop().await;
+        self.handle = Some(launch_in(context, self.settings.clone(), &self.vfs).await);
+    }
+
     /// Drops the broker without an orderly stop, as a crash would, and starts it again.
     pub(crate) async fn crash_and_restart(&mut self) {
         let handle = self.handle.take().unwrap();
@@ -145,10 +154,13 @@ impl TestBroker {
 }
 
 async fn launch(settings: Settings, vfs: &Arc<dyn Vfs>) -> Handle {
-    let context = daemon::Context::new("broker", "test");
+    launch_in(&daemon::Context::new("broker", "test"), settings, vfs).await
+}
+
+async fn launch_in(context: &daemon::Context, settings: Settings, vfs: &Arc<dyn Vfs>) -> Handle {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match Broker::start_on(settings.clone(), &context, Arc::clone(vfs)).await {
+        match Broker::start_on(settings.clone(), context, Arc::clone(vfs)).await {
             // connections of the predecessor may hold the port for a moment
             Err(broker::Error::Listen { .. }) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;

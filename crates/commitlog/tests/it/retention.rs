@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use commitlog::{Crash, Error, Fault, LogOptions, SEGMENTS_BY_TIME_MAX, SimVfs, Vfs};
+use commitlog::batch::Builder;
+use commitlog::{Believed, Crash, Error, Fault, LogOptions, SEGMENTS_BY_TIME_MAX, SimVfs, Vfs};
 
 use crate::support::{batch, dir, open, open_at, read_all, small};
 
@@ -45,7 +46,7 @@ fn unlinking_holds_nobody_up_and_ends_with_the_topic() {
     let logs =
         || vfs.list(&dir()).unwrap().iter().filter(|name| Path::new(name).extension() == Some("log".as_ref())).count();
     let (before, mut pauses) = (logs(), 0);
-    let removed = log.apply_retention_gently(0, &mut || {
+    let removed = log.apply_retention_gently(Believed::from(0), &mut || {
         pauses += 1;
         assert_eq!(logs(), before - pauses);
         log.append(&mut batch(99 + u64::try_from(pauses).unwrap(), 1)).unwrap();
@@ -77,6 +78,62 @@ fn by_time_is_capped() {
     let read = read_all(&log, log.start_offset(), 100).unwrap();
     assert!(read[0].0.max_timestamp <= 500 && read.last().unwrap().0.max_timestamp == 990);
     assert!(read.iter().filter(|(header, _)| header.max_timestamp < 500).count() < 8, "only a part of one segment");
+}
+
+const DAY_MS: i64 = 86_400_000;
+/// Where stamps of a clock that was set begin.
+const YEAR_2000_MS: i64 = 946_684_800_000;
+
+/// A batch with this stamp that fills a segment of [`small`].
+fn stamped(timestamp: i64) -> Vec<u8> {
+    Builder::new(timestamp).record(timestamp, "x".repeat(900).as_bytes()).build()
+}
+
+fn of_stamps(stamps: &[i64], retention_days: i64) -> Arc<commitlog::Log> {
+    let options = LogOptions { retention_ms: Some(retention_days * DAY_MS), ..small() };
+    let (log, _) = open(&SimVfs::new(), options);
+    for stamp in stamps {
+        log.append(&mut stamped(*stamp)).unwrap();
+    }
+    log.sync().unwrap();
+    log
+}
+
+// AC-095, OFF-03: while the clock cannot be right nothing goes for its age; size does not ask the time
+#[test]
+fn a_clock_that_cannot_be_right_deletes_nothing_by_age() {
+    let today = YEAR_2000_MS + 9_000 * DAY_MS;
+    let log = of_stamps(&[today - 60 * DAY_MS; 8], 45);
+    let unknown = Believed { now_ms: None, stamps_from_ms: YEAR_2000_MS };
+    assert_eq!(log.apply_retention_gently(unknown, &mut || ()).unwrap().segments, 0);
+    let known = Believed { now_ms: Some(today), ..unknown };
+    assert_eq!(log.apply_retention_gently(known, &mut || ()).unwrap().segments, SEGMENTS_BY_TIME_MAX);
+    let vfs = SimVfs::new();
+    let log = filled(&vfs, LogOptions { retention_bytes: Some(5_000), ..small() }, 100);
+    assert!(log.apply_retention_gently(unknown, &mut || ()).unwrap().segments > 3);
+}
+
+// AC-095: what was written before the time server came is not 56 years old afterwards, nor what an older clock stamped
+#[test]
+fn segments_of_a_wrong_clock_stay_as_long_as_what_came_after_them() {
+    let today = YEAR_2000_MS + 9_000 * DAY_MS;
+    let believed = |now_ms| Believed { now_ms: Some(now_ms), stamps_from_ms: YEAR_2000_MS };
+    let (years_ago, last_week) = (today - 1_000 * DAY_MS, today - 7 * DAY_MS);
+    for wrong in [10_000, years_ago] {
+        let before = if wrong == 10_000 { Vec::new() } else { vec![last_week] };
+        let stamps: Vec<i64> = before.iter().copied().chain([wrong, wrong + 60_000, wrong + 120_000]).collect();
+        let log = of_stamps(&stamps, 45);
+        assert_eq!(log.apply_retention_gently(believed(today), &mut || ()).unwrap().segments, 0, "nothing came after");
+        log.append(&mut stamped(today)).unwrap();
+        log.append(&mut stamped(today + 1)).unwrap();
+        log.sync().unwrap();
+        for days in [0, 30, 37] {
+            let now = believed(today + days * DAY_MS);
+            assert_eq!(log.apply_retention_gently(now, &mut || ()).unwrap().segments, 0, "{days} days");
+        }
+        while log.apply_retention_gently(believed(today + 46 * DAY_MS), &mut || ()).unwrap().capped {}
+        assert_eq!(log.start_offset(), log.end_offset(), "they go with what came after");
+    }
 }
 
 // STR-08: whoever waits for records is told by every sync, also by the one that retention makes on its way.

@@ -11,6 +11,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderName, header};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
+use daemon::clock::Watch;
 use model::{Clock, Health, Value};
 use serde_json::json;
 use tokio::sync::watch;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 use crate::desired::{Loaded, Rejected};
 use crate::modules::{LiveTable, ModuleState};
 use crate::rollup::{Part, roll_up};
-use crate::supervisor;
+use crate::{supervisor, timekeeping};
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -32,6 +33,8 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 #[derive(Debug, Clone)]
 pub struct Console {
     pub clock: Arc<dyn Clock>,
+    /// What that clock is worth.
+    pub timekeeper: Arc<Watch>,
     pub live: Arc<LiveTable>,
     pub modules: Vec<(&'static str, Arc<ModuleState>)>,
     pub supervisor: supervisor::Handle,
@@ -59,7 +62,7 @@ impl Console {
             .map(|child| Part { role: Some(child.role), health: child.health })
             .chain(self.modules.iter().map(|(_, state)| Part { role: None, health: state.health() }))
             .collect();
-        roll_up(&parts).max(self.external.health())
+        roll_up(&parts).max(self.external.health()).max(timekeeping::health(&self.timekeeper.life()))
     }
 
     /// One sentence about the worst part.
@@ -81,6 +84,7 @@ impl Console {
             .map(|(name, state)| format!("{name}: {}", state.reason()))
             .or_else(|| child.map(|child| format!("{}: {}", child.name, child.reason)))
             .or_else(|| self.stream_reason())
+            .or_else(|| timekeeping::complaint(&self.timekeeper.life()))
             .or(unwell)
             .unwrap_or_else(|| "all components work".to_owned())
     }
@@ -177,7 +181,7 @@ async fn status(
     let rejected = console.rejected.borrow().clone();
     Json(json!({
         "gateway_id": loaded.document.gateway_id, "revision": loaded.document.revision.clone().unwrap_or(loaded.revision),
-        "now": now.to_string(), "health": console.health().as_str(), "reason": console.reason(),
+        "now": now.to_string(), "clock_state": console.timekeeper.state().as_str(), "health": console.health().as_str(), "reason": console.reason(),
         "points_total": points.len(), "points_matching": matching.len(), "points": rows,
         "components": children.into_iter().chain(modules).collect::<Vec<_>>(), "topics": topics,
         "external_stream": stream_json(&console),

@@ -4,6 +4,7 @@
 //! producer. The windows themselves are pure, see `pipeline::aggregate`.
 
 mod cascade;
+mod children;
 
 use kafka::client::Producer;
 use model::Health;

@@ -27,6 +27,10 @@ impl<C> Default for Flights<C> {
 }
 
 impl<C> Flights<C> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     pub(super) fn push(&mut self, pending: Pending, checkpoint: C) {
         self.under_way.push_back((pending, checkpoint, Instant::now()));
     }

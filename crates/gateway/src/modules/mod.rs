@@ -7,12 +7,13 @@
 //! from partition p of its input alone. Start with [`validator`] or [`aggregator`]; what both share is in the files beside.
 
 mod aggregator;
+mod alarm_table;
 mod error;
 mod flight;
 mod live;
 mod loss;
 mod marks;
-mod outlet;
+pub(crate) mod outlet;
 mod pace;
 mod schema_ids;
 mod state;
@@ -26,10 +27,11 @@ use stream::Schemas;
 use tokio_util::sync::CancellationToken;
 
 pub use aggregator::run_aggregator;
+pub use alarm_table::{AlarmSnapshot, AlarmTable, COMMAND};
 pub use error::Error;
 pub use live::{LivePoint, LiveTable, LiveValue};
 pub use state::ModuleState;
-pub use validator::run_validator;
+pub use validator::{ValidatorSettings, run_validator};
 
 /// What a module needs from the gateway. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,4 +47,5 @@ pub struct ModuleContext {
     /// Ends the loops, after what is under way is acknowledged and committed.
     pub stop: CancellationToken,
     pub live: Arc<LiveTable>,
+    pub alarms: Arc<AlarmTable>,
 }

@@ -13,7 +13,7 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(2);
 
 /// Calls `send` until the queue takes the record. `Ok(false)`: this record can never be sent, for example because it is
 /// too large.
-pub(super) fn deliver(
+pub(crate) fn deliver(
     producer: &Producer,
     stop: &CancellationToken,
     topic: Topic,
@@ -36,9 +36,18 @@ pub(super) fn deliver(
 }
 
 /// Like [`deliver`] for records that are small by construction: a refusal is an error.
-pub(super) fn insist(
+pub(crate) fn insist(
     stop: &CancellationToken,
     topic: Topic,
+    send: impl FnMut() -> Result<(), SendError>,
+) -> Result<(), Error> {
+    insist_named(stop, topic.name(), send)
+}
+
+/// The same for a topic by its name.
+pub(crate) fn insist_named(
+    stop: &CancellationToken,
+    topic: &'static str,
     mut send: impl FnMut() -> Result<(), SendError>,
 ) -> Result<(), Error> {
     loop {
@@ -46,7 +55,7 @@ pub(super) fn insist(
             Ok(()) => return Ok(()),
             Err(SendError::QueueFull) if stop.is_cancelled() => return Err(Error::Stopped),
             Err(SendError::QueueFull) => std::thread::sleep(QUEUE_FULL_WAIT),
-            Err(source) => return Err(Error::Refused { topic: topic.name(), source }),
+            Err(source) => return Err(Error::Refused { topic, source }),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use daemon::clock::Watch;
 use daemon::identity::{self, Components};
 use daemon::launch::Secret;
 use daemon::{Launch, TaskSet};
@@ -95,6 +96,8 @@ pub struct Supervisor {
     epochs: Epochs,
     /// What lets children into the embedded stream.
     identities: Components,
+    /// What children are to know of the clock.
+    watch: Arc<Watch>,
     slots: BTreeMap<String, Slot>,
     table: StatusTable,
     commands: mpsc::Receiver<String>,
@@ -115,6 +118,7 @@ impl Supervisor {
         clock: Arc<dyn Clock>,
         epochs: Epochs,
         identities: Components,
+        watch: Arc<Watch>,
     ) -> (Self, Handle) {
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let table: StatusTable = Arc::default();
@@ -122,7 +126,7 @@ impl Supervisor {
         let client = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
         let lines = TaskSet::new(CancellationToken::new());
         let slots = BTreeMap::new();
-        (Self { program, folders, clock, epochs, identities, slots, table, commands, client, lines }, handle)
+        (Self { program, folders, clock, epochs, identities, watch, slots, table, commands, client, lines }, handle)
     }
 
     /// Runs until `stop`, then stops the children in order: sources first, then sinks, the broker last.
@@ -231,7 +235,7 @@ impl Supervisor {
                     let mut secrets = secrets::load(&self.folders.secrets(), &slot.plan.secrets)?;
                     secrets.extend(way_into_the_stream(&slot.plan, &self.identities)?);
                     let epoch = self.epochs.next(name)?;
-                    let launch = Launch { epoch: Some(epoch), secrets };
+                    let launch = Launch { epoch: Some(epoch), secrets, clock: self.watch.life().memory() };
                     Process::start(&self.program, &slot.plan, &launch).await
                 };
                 match started.await {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use broker::{Broker, Handle, Settings as BrokerSettings};
 use config::rules::{Limits, Rule};
 use config::{Aggregation, Validation};
-use gateway::modules::{self, LiveTable, LiveValue, ModuleContext, ModuleState};
+use gateway::modules::{self, LiveTable, LiveValue, ModuleContext, ModuleState, ValidatorSettings};
 use kafka::client::{Consumer, Position, Producer, Settings, admin};
 use model::{Clock, Health, ManualClock, Quality, Reading, Resolution, TextList, TextMap, Timestamp, Value};
 use stream::message::{Event, aggregate, dead_letter, event, telemetry};
@@ -60,6 +60,7 @@ impl Rig {
             metrics: daemon::Metrics::new("gateway"),
             stop: CancellationToken::new(),
             live: Arc::new(LiveTable::default()),
+            alarms: Arc::default(),
         };
         Self { _dir: dir, _broker: broker, clock, ctx }
     }
@@ -153,8 +154,13 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// Runs modules on threads of their own while `during` looks on, and stops them; they must end well.
 fn with_modules(ctx: &ModuleContext, rules: &Validation, aggregate: bool, during: impl FnOnce(&ModuleState)) {
     let (validator, aggregator) = (ModuleState::default(), ModuleState::default());
+    let settings = ValidatorSettings {
+        validation: rules.clone(),
+        alarms: config::Alarms::default(),
+        config_revision: "r1".to_owned(),
+    };
     std::thread::scope(|scope| {
-        let mut threads = vec![scope.spawn(|| modules::run_validator(ctx, rules, &validator))];
+        let mut threads = vec![scope.spawn(|| modules::run_validator(ctx, &settings, &validator))];
         if aggregate {
             threads.push(scope.spawn(|| modules::run_aggregator(ctx, &Aggregation::default(), &aggregator)));
         }
@@ -176,7 +182,7 @@ fn reading<'a>(asset_id: &'a str, second: i64, value: Value<'a>) -> Reading<'a> 
         asset_path: None,
         parameter: "temperature",
         value,
-        value_type: model::ValueType::Float,
+        value_type: if matches!(value, Value::Bool(_)) { model::ValueType::Bool } else { model::ValueType::Float },
         value_label: None,
         unit: Some("C"),
         quality: Quality::Good,
@@ -203,9 +209,10 @@ fn rules() -> Validation {
             asset: "*".to_owned(),
             parameter: "*".to_owned(),
             range: Some(Limits { hard_hi: Some(100.0), soft_hi: Some(80.0), ..Limits::default() }),
-            rate: None,
-            expected_interval_ms: Some(1000),
+            expected_interval_ms: Some(3000),
+            ..Rule::default()
         }],
+        ..Validation::default()
     }
 }
 

@@ -2,12 +2,19 @@
 
 use model::{Resolution, Timestamp};
 
-use super::lane::{Checkpoint, Closed, Lane, Room, Sample, Shape, Taken};
+use super::lane::{Checkpoint, Closed, Lane, Restored, Room, Sample, Shape, Taken};
+use super::window::Input;
 
 /// Points with windows, over all partitions; readings of one more are counted and not aggregated (AGG-14).
 pub const POINTS_MAX: usize = 200_000;
 /// Open windows over all points; a reading that would open one more is counted and not aggregated (AGG-14).
 pub const OPEN_WINDOWS_MAX: usize = 1_000_000;
+/// Closed windows kept for late data, over all partitions in equal shares; the oldest are let go, and later inputs for
+/// windows that old are counted and dropped (AGG-06).
+const KEPT_WINDOWS_MAX: usize = 600_000;
+/// Children of closed windows kept, over all partitions in equal shares; the children of windows beyond are read again from
+/// the input when late data comes.
+const KEPT_CHILDREN_MAX: usize = 600_000;
 
 /// All open windows of a resolution. Pure: the same inputs in the same order close the same windows.
 #[derive(Debug)]
@@ -21,7 +28,7 @@ pub struct Level {
 impl Level {
     pub fn new(resolution: Resolution, partitions: usize, points_max: usize, windows_max: usize) -> Self {
         Self {
-            shape: Shape::new(resolution),
+            shape: Shape::new(resolution, KEPT_WINDOWS_MAX / partitions.max(1), KEPT_CHILDREN_MAX / partitions.max(1)),
             lanes: std::iter::repeat_with(Lane::default).take(partitions).collect(),
             room: Room { points: points_max, windows: windows_max },
             windows_max,
@@ -29,13 +36,26 @@ impl Level {
     }
 
     /// Goes on from a checkpoint of `partition`; [`Level::was_emitted`] follows for every window behind its mark.
-    pub fn resume(&mut self, partition: usize, mark: i64, newest_end: i64) {
-        self.lanes[partition].resume(mark, newest_end);
+    pub fn resume(&mut self, partition: usize, checkpoint: &Checkpoint) {
+        self.lanes[partition].resume(checkpoint);
     }
 
-    /// Takes in a window that the output already holds: it is never emitted again.
-    pub fn was_emitted(&mut self, partition: usize, asset_id: &str, parameter: &str, end: Timestamp) {
-        self.lanes[partition].was_emitted(&mut self.room, asset_id, parameter, end.as_micros());
+    /// Takes in a window that the output already holds: it is never emitted again as it is.
+    pub fn was_emitted(&mut self, partition: usize, window: &Restored<'_>) {
+        self.lanes[partition].was_emitted(&mut self.room, window);
+    }
+
+    /// Answers [`Taken::Incomplete`] with the windows a closed one was merged from, in the order of their offsets; `false`
+    /// when they do not make up what was emitted, so that it cannot be changed any more.
+    pub fn complete(
+        &mut self,
+        partition: usize,
+        asset_id: &str,
+        parameter: &str,
+        start: Timestamp,
+        children: Vec<Input>,
+    ) -> bool {
+        self.lanes[partition].complete(asset_id, parameter, start.as_micros(), children)
     }
 
     /// Takes one input in; windows that close on the way go to `out`.
@@ -50,7 +70,7 @@ impl Level {
 
     /// Takes in where the output partition ends now; what is emitted from now on lies behind it.
     pub fn note_output_end(&mut self, partition: usize, end: i64) {
-        self.lanes[partition].note_output_end(&self.shape, end);
+        self.lanes[partition].note_output_end(end);
     }
 
     /// From where a restart would go on, once everything emitted so far is safe; `next` is the next input.

@@ -32,7 +32,7 @@ pub enum Child {
 }
 
 impl Child {
-    fn new(statistics: &Statistics) -> Self {
+    pub(super) fn new(statistics: &Statistics) -> Self {
         if statistics.count != 1 {
             return Self::Many(Box::new(*statistics));
         }
@@ -42,6 +42,10 @@ impl Child {
             _ => Quality::Uncertain,
         };
         Self::One { value: statistics.first, quality, time: statistics.first_time }
+    }
+
+    pub(super) fn statistics(&self) -> Statistics {
+        self.accumulator().finish()
     }
 
     fn accumulator(&self) -> Accumulator {
@@ -77,6 +81,10 @@ impl Content {
                 debug_assert!(false, "readings never reach a level that merges windows");
             }
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Children(children) if children.is_empty())
     }
 
     /// The window's statistics.

@@ -18,6 +18,7 @@ pub const SPEC: Spec = Spec {
     summary: "Archives readings as Parquet files in a folder or an object store.",
     schema: || schemars::schema_for!(ArchiveSettings).to_value(),
     validate: |value, pointer| plan(value, pointer).err().unwrap_or_default(),
+    points: |_| None,
 };
 
 /// Topics this sink can write.

@@ -19,6 +19,7 @@ pub const SPEC: Spec = Spec {
     summary: "Writes readings, windows and events into PostgreSQL or TimescaleDB, exactly once.",
     schema: || schemars::schema_for!(TimescaleSettings).to_value(),
     validate: |value, pointer| plan(value, pointer).err().unwrap_or_default(),
+    points: |_| None,
 };
 
 /// Topics this sink has tables for; all of them by default.

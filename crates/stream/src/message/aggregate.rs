@@ -47,7 +47,6 @@ pub fn encode(out: &mut Vec<u8>, schema_id: i32, window: &Aggregate<'_>) {
     put_double(out, window.percent_good());
     put_extra(out, &window.partials.extra);
     put_carry(out, window.carry.as_ref());
-    put_previous(out, window.previous.as_ref());
 }
 
 fn put_statistics(out: &mut Vec<u8>, s: &Statistics) {
@@ -118,16 +117,6 @@ fn put_carry(out: &mut Vec<u8>, carry: Option<&Carry<'_>>) {
     put_long(out, carry.behind_us);
 }
 
-fn put_previous(out: &mut Vec<u8>, previous: Option<&Partials<'_>>) {
-    let Some(previous) = previous else { return out.push(0) };
-    out.push(2);
-    put_statistics(out, &previous.statistics);
-    put_optional_double(out, previous.coverage.and_then(|coverage| coverage.integral));
-    put_optional_long(out, previous.coverage.map(|coverage| coverage.covered_us));
-    put_optional_long(out, previous.coverage.map(|coverage| coverage.good_us));
-    put_extra(out, &previous.extra);
-}
-
 fn put_optional_double(out: &mut Vec<u8>, number: Option<f64>) {
     match number {
         None => out.push(0),
@@ -183,7 +172,6 @@ pub fn decode(body: &[u8]) -> Result<Aggregate<'_>, DecodeError> {
         quality,
         partial,
         revision,
-        previous: None,
         carry: None,
         flags,
         gateway_time,
@@ -197,7 +185,6 @@ pub fn decode(body: &[u8]) -> Result<Aggregate<'_>, DecodeError> {
     reader.double("percent_good")?;
     window.partials.extra = take_extra(&mut reader)?;
     window.carry = take_carry(&mut reader)?;
-    window.previous = take_previous(&mut reader)?;
     reader.finish()?;
     Ok(window)
 }
@@ -273,16 +260,6 @@ fn take_carry<'a>(reader: &mut Reader<'a>) -> Result<Option<Carry<'a>>, DecodeEr
     Ok(Some(carry))
 }
 
-fn take_previous<'a>(reader: &mut Reader<'a>) -> Result<Option<Partials<'a>>, DecodeError> {
-    if !reader.present("previous")? {
-        return Ok(None);
-    }
-    let statistics = take_statistics(reader)?;
-    let integral = take_optional_double(reader, "tw_integral")?;
-    let coverage = take_coverage(reader, integral)?;
-    Ok(Some(Partials { statistics, coverage, extra: take_extra(reader)? }))
-}
-
 fn take_optional_double(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<f64>, DecodeError> {
     if !reader.present(field)? {
         return Ok(None);
@@ -316,7 +293,6 @@ pub fn plain<'a>(
         quality: model::Quality::Good,
         partial: false,
         revision: 1,
-        previous: None,
         carry: None,
         flags: model::TextList::default(),
         gateway_time: window_start,

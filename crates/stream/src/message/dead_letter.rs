@@ -12,6 +12,7 @@ pub struct DeadLetter<'a> {
     /// `decode`, `validate` or `sink`.
     pub stage: &'a str,
     pub rule_id: Option<&'a str>,
+    pub rule_revision: Option<i64>,
     /// Reason code, see `model::reason`.
     pub reason: &'a str,
     /// One sentence for a person.
@@ -35,6 +36,8 @@ pub struct DeadLetter<'a> {
     pub value: Option<&'a str>,
     pub device_time: Option<Timestamp>,
     pub gateway_id: &'a str,
+    /// The document whose rules were at work.
+    pub config_revision: Option<&'a str>,
     pub first_failed_at: Timestamp,
     pub attempts: i32,
 }
@@ -59,7 +62,7 @@ impl DeadLetter<'_> {
         put_string(out, &self.id());
         put_string(out, self.stage);
         put_optional_text(out, self.rule_id);
-        put_optional_long(out, None); // rule_revision
+        put_optional_long(out, self.rule_revision);
         put_string(out, self.reason);
         put_string(out, self.detail);
         put_optional_text(out, self.observed);
@@ -90,7 +93,7 @@ impl DeadLetter<'_> {
         put_optional_text(out, self.value);
         put_optional_long(out, self.device_time.map(Timestamp::as_micros));
         put_string(out, self.gateway_id);
-        put_optional_text(out, None); // config_revision
+        put_optional_text(out, self.config_revision);
         put_time(out, self.first_failed_at);
         put_long(out, i64::from(self.attempts));
     }
@@ -102,7 +105,7 @@ pub fn decode(body: &[u8]) -> Result<DeadLetter<'_>, DecodeError> {
     reader.text("dlq_id")?;
     let stage = reader.text("stage")?;
     let rule_id = reader.optional_text("rule_id")?;
-    reader.optional_long("rule_revision")?;
+    let rule_revision = reader.optional_long("rule_revision")?;
     let reason = reader.text("reason")?;
     let detail = reader.text("detail")?;
     let observed = reader.optional_text("observed")?;
@@ -118,6 +121,7 @@ pub fn decode(body: &[u8]) -> Result<DeadLetter<'_>, DecodeError> {
     let letter = DeadLetter {
         stage,
         rule_id,
+        rule_revision,
         reason,
         detail,
         observed,
@@ -135,10 +139,8 @@ pub fn decode(body: &[u8]) -> Result<DeadLetter<'_>, DecodeError> {
         value: reader.optional_text("value")?,
         device_time: reader.optional_long("device_time")?.map(Timestamp::from_micros),
         gateway_id: reader.text("gateway_id")?,
-        first_failed_at: {
-            reader.optional_text("config_revision")?;
-            reader.time("first_failed_at")?
-        },
+        config_revision: reader.optional_text("config_revision")?,
+        first_failed_at: reader.time("first_failed_at")?,
         attempts: reader.int("attempts")?,
     };
     reader.finish()?;

@@ -1,6 +1,6 @@
 //! `sf.Event` (`contracts/avro/event.v1.avsc`): a discrete change in the plant or in the data (REC-02).
 
-use model::{Quality, TextList, TextMap, Timestamp, Value};
+use model::{ClockState, Quality, TextList, TextMap, Timestamp, Value};
 
 use super::telemetry::{classification, quality, quality_index};
 use crate::avro::{
@@ -38,8 +38,13 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// Appends the event to `out`, framed with `schema_id`.
+    /// Appends the event to `out`, framed with `schema_id`, as stamped by a clock that is set.
     pub fn encode(&self, out: &mut Vec<u8>, schema_id: i32) {
+        self.encode_stamped(out, schema_id, ClockState::Synced);
+    }
+
+    /// As [`Event::encode`], with what the clock that stamped it is worth.
+    pub fn encode_stamped(&self, out: &mut Vec<u8>, schema_id: i32, clock_state: ClockState) {
         put_frame(out, schema_id);
         put_string(out, self.event_id);
         put_string(out, self.event_type);
@@ -62,7 +67,7 @@ impl Event<'_> {
         put_time(out, self.device_time);
         put_time(out, self.gateway_time);
         put_string(out, model::time_source::GATEWAY);
-        put_string(out, "SYNCED");
+        put_string(out, clock_state.as_str());
         put_optional_long(out, None); // clock_skew_ms
         put_long(out, self.epoch);
         put_long(out, self.seq);

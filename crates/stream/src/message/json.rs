@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::aggregate::Extra;
-use model::{Aggregate, Reading, TextList, TextMap, Value};
+use model::{Aggregate, Alarm, Reading, TextList, TextMap, Timestamp, Value};
 use serde_json::{Map, Value as Json, json};
 
 use super::{DeadLetter, Event};
@@ -138,6 +138,55 @@ pub fn event(event: &Event<'_>) -> Json {
     })
 }
 
+/// A transition of an alarm.
+pub fn alarm(alarm: &Alarm<'_>) -> Json {
+    let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+    json!({
+        "alarm_key": alarm.alarm_key,
+        "occurrence_id": alarm.occurrence_id,
+        "seq": alarm.seq,
+        "type": alarm.kind,
+        "severity": alarm.severity,
+        "priority": alarm.priority,
+        "asset_id": alarm.asset_id,
+        "asset_path": alarm.asset_path,
+        "parameter": alarm.parameter,
+        "value": value(alarm.value),
+        "limit": alarm.limit,
+        "unit": alarm.unit,
+        "quality": alarm.quality.as_str(),
+        "condition_active": alarm.condition_active,
+        "acked": alarm.acked,
+        "latched": alarm.latched,
+        "suppressed_by_design": alarm.suppressed_by_design,
+        "out_of_service": alarm.out_of_service,
+        "enabled": alarm.enabled,
+        "state": alarm.state,
+        "isa_state": alarm.isa_state,
+        "suppression_kind": alarm.suppression_kind,
+        "message": alarm.message,
+        "consequence": alarm.consequence,
+        "action": alarm.action,
+        "group": alarm.group,
+        "first_out_rank": alarm.first_out_rank,
+        "chattering": alarm.chattering,
+        "transition": {
+            "from": alarm.change.from, "to": alarm.change.to, "cause": alarm.change.cause,
+            "actor": alarm.change.actor, "actor_role": alarm.change.actor_role,
+            "comment": alarm.change.comment, "command_id": alarm.change.command_id,
+        },
+        "activated_at": time(alarm.activated_at),
+        "acked_at": time(alarm.acked_at),
+        "cleared_at": time(alarm.cleared_at),
+        "shelved_until": time(alarm.shelved_until),
+        "timestamps": { "device_time": alarm.device_time.to_string(), "gateway_time": alarm.gateway_time.to_string() },
+        "flags": list(alarm.flags),
+        "config_revision": alarm.config_revision,
+        "metadata": map(alarm.metadata),
+        "tags": map(alarm.tags),
+    })
+}
+
 /// A dead letter; the original bytes as hexadecimal text.
 pub fn dead_letter(letter: &DeadLetter<'_>) -> Json {
     json!({
@@ -182,6 +231,6 @@ pub fn any(schema: super::Schema, body: &[u8]) -> Option<Json> {
         super::Schema::Aggregate => super::aggregate::decode(body).ok().map(|decoded| aggregate(&decoded)),
         super::Schema::Event => super::event::decode(body).ok().map(|decoded| event(&decoded)),
         super::Schema::DeadLetter => super::dead_letter::decode(body).ok().map(|decoded| dead_letter(&decoded)),
-        super::Schema::Alarm => None, // nothing produces alarms yet
+        super::Schema::Alarm => super::alarm::decode(body).ok().map(|decoded| alarm(&decoded)),
     }
 }

@@ -1,6 +1,7 @@
 //! The messages of the stream, one module per contract in `contracts/avro`.
 
 pub mod aggregate;
+pub mod alarm;
 pub mod dead_letter;
 pub mod event;
 pub mod json;

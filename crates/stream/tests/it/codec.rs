@@ -3,10 +3,10 @@
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
-use model::{Classification, Quality, Reading, TextList, TextMap, Timestamp, Value, ValueType};
+use model::{Alarm, AlarmChange, Classification, Quality, Reading, TextList, TextMap, Timestamp, Value, ValueType};
 use proptest::prelude::*;
 use stream::avro::{DecodeError, unframe};
-use stream::message::{aggregate, dead_letter, event, telemetry};
+use stream::message::{aggregate, alarm, dead_letter, event, telemetry};
 use stream::{Schema, message};
 
 use crate::samples;
@@ -88,6 +88,74 @@ fn the_other_contracts_read_back_by_the_library_and_by_us() {
     assert!(message::json::dead_letter(&letter).to_string().contains("00000001dead"));
 }
 
+/// An alarm with every optional field given.
+fn full_alarm() -> Alarm<'static> {
+    Alarm {
+        priority: Some(-1),
+        asset_path: Some("acme/north"),
+        parameter: Some("pressure"),
+        value: Value::Float(91.5),
+        limit: Some(90.0),
+        unit: Some("bar"),
+        latched: true,
+        suppressed_by_design: true,
+        out_of_service: true,
+        suppression_kind: Some("shelved"),
+        message: "too much pressure",
+        consequence: Some("the seal fails"),
+        action: Some("open the valve"),
+        group: Some("trip"),
+        first_out_rank: Some(2),
+        chattering: true,
+        change: AlarmChange {
+            actor: Some("ana"),
+            actor_role: Some("operator"),
+            comment: Some("seen"),
+            command_id: Some("c-1"),
+            ..samples::alarm().change
+        },
+        activated_at: Some(samples::time(1)),
+        acked_at: Some(samples::time(2)),
+        cleared_at: Some(samples::time(3)),
+        shelved_until: Some(samples::time(4)),
+        flags: TextList::Slice(&["annunciate"]),
+        config_revision: Some("r1"),
+        tags: TextMap::Slice(&[("line", "1")]),
+        ..samples::alarm()
+    }
+}
+
+#[test]
+fn alarms_read_back_by_the_library_and_by_us() {
+    // ALM-04, REC-04
+    for sample in [samples::alarm(), full_alarm()] {
+        let mut payload = Vec::new();
+        alarm::encode(&mut payload, 9, &sample);
+        let (value, again) = through_library(Schema::Alarm, &payload);
+        assert_eq!(again, payload[5..]);
+        assert_eq!(field(&value, "type"), &Avro::String("HI".into()));
+        let decoded = alarm::decode(&payload[5..]).unwrap();
+        assert_eq!((decoded.limit, decoded.change), (sample.limit, sample.change));
+        assert_eq!(decoded.shelved_until, sample.shelved_until);
+        let mut again = Vec::new();
+        alarm::encode(&mut again, 9, &decoded);
+        assert_eq!(again, payload);
+        let json = message::json::any(Schema::Alarm, &payload[5..]).expect("a record of the contract");
+        assert_eq!(json["transition"]["cause"], "limit");
+        for cut in 0..payload.len() - 5 {
+            assert!(alarm::decode(&payload[5..5 + cut]).is_err(), "cut at {cut}"); // G-08
+        }
+    }
+}
+
+#[test]
+fn a_limit_that_is_not_finite_never_passes() {
+    // 5.1
+    let mut payload = Vec::new();
+    alarm::encode(&mut payload, 1, &Alarm { limit: Some(f64::INFINITY), ..full_alarm() });
+    assert_eq!(alarm::decode(&payload[5..]).unwrap().limit, None);
+}
+
 #[test]
 fn every_truncation_is_an_error_and_every_tail_too() {
     // G-08
@@ -158,9 +226,33 @@ proptest! {
     }
 
     #[test]
+    fn any_alarm_is_the_same_bytes_for_us_and_for_the_library(
+        texts in (".{0,20}", ".{0,20}", proptest::option::of(".{0,20}"), proptest::option::of(".{0,20}")), numbers in (any::<i64>(), any::<i32>()),
+        limit in proptest::option::of(any::<f64>().prop_filter("finite", |v| v.is_finite())), facts in any::<[bool; 4]>(),
+        time in proptest::option::of(any::<i64>()), comment in proptest::option::of(".{0,20}"),
+    ) {
+        let base = full_alarm();
+        let record = Alarm {
+            alarm_key: &texts.0, message: &texts.1, parameter: texts.2.as_deref(), group: texts.3.as_deref(),
+            seq: numbers.0, priority: Some(numbers.1), first_out_rank: facts[3].then_some(numbers.1), limit,
+            condition_active: facts[0], acked: facts[1], enabled: facts[2],
+            cleared_at: time.map(Timestamp::from_micros),
+            change: AlarmChange { comment: comment.as_deref(), ..base.change }, ..base
+        };
+        let mut payload = Vec::new();
+        alarm::encode(&mut payload, 1, &record);
+        let (_, again) = through_library(Schema::Alarm, &payload);
+        prop_assert_eq!(&again, &payload[5..]);
+        let decoded = alarm::decode(&payload[5..]).unwrap();
+        let mut again = Vec::new();
+        alarm::encode(&mut again, 1, &decoded);
+        prop_assert_eq!(&again, &payload);
+    }
+
+    #[test]
     fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         // G-08, AC-102
-        let _unused = (telemetry::decode(&bytes).is_ok(), aggregate::decode(&bytes).is_ok(), event::decode(&bytes).is_ok(), dead_letter::decode(&bytes).is_ok());
+        let _unused = (telemetry::decode(&bytes).is_ok(), aggregate::decode(&bytes).is_ok(), event::decode(&bytes).is_ok(), dead_letter::decode(&bytes).is_ok(), alarm::decode(&bytes).is_ok());
     }
 
     #[test]
@@ -173,5 +265,10 @@ proptest! {
         if let Ok((_, body)) = unframe(&payload) {
             let _unused = telemetry::decode(body).is_ok();
         }
+        payload.clear();
+        alarm::encode(&mut payload, 1, &full_alarm());
+        let at = at % payload.len();
+        payload[at] ^= flip;
+        let _unused = alarm::decode(&payload[5..]).is_ok();
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use model::aggregate::{Carry, Counts, Coverage, Extra, Partials, StateTimes, States};
+use model::aggregate::{Carry, Coverage, Extra, Partials, StateTimes, States};
 use model::{
-    Aggregate, Classification, Kind, Quality, Reading, Resolution, Statistics, TextList, TextMap, Timestamp, Value, ValueType,
+    Aggregate, Alarm, AlarmChange, Classification, Kind, Quality, Reading, Resolution, Statistics, TextList, TextMap,
+    Timestamp, Value, ValueType,
 };
 use stream::message::dead_letter::Headers;
 use stream::message::{DeadLetter, Event, aggregate};
@@ -84,18 +85,11 @@ pub(crate) fn states() -> Aggregate<'static> {
         coverage: Some(Coverage { covered_us: 50_500_000, good_us: 50_000_000, integral: None }),
         extra: Extra::States(States { transitions: 2, first: "run", last: "run", times: StateTimes::Owned(&TIMES) }),
     };
-    let counts = Counts { delta: 11.0, resets: 1, refused: 2, gaps: 3 };
-    let previous = Partials {
-        coverage: Some(Coverage { covered_us: 1, good_us: 0, integral: Some(2.5) }),
-        extra: Extra::Counter(counts),
-        ..partials
-    };
     Aggregate {
         kind: Kind::Enum,
         partials,
         quality: Quality::Uncertain,
         partial: true,
-        previous: Some(previous),
         carry: Some(Carry { time: time(9), number: 0.0, state: Some("run"), quality: Quality::Good, behind_us: 7 }),
         flags: TextList::Slice(&["gap_before"]),
         ..aggregate()
@@ -128,6 +122,8 @@ pub(crate) fn event() -> Event<'static> {
 
 pub(crate) fn dead_letter() -> DeadLetter<'static> {
     DeadLetter {
+        rule_revision: None,
+        config_revision: None,
         stage: "validate",
         rule_id: Some("oil"),
         reason: "RANGE_HARD",
@@ -149,5 +145,57 @@ pub(crate) fn dead_letter() -> DeadLetter<'static> {
         gateway_id: "gw-1",
         first_failed_at: time(9),
         attempts: 1,
+    }
+}
+
+pub(crate) fn alarm() -> Alarm<'static> {
+    Alarm {
+        alarm_key: "pump_07/pressure/HI",
+        occurrence_id: "o-1",
+        seq: 3,
+        kind: "HI",
+        severity: "HIGH",
+        priority: None,
+        asset_id: "pump_07",
+        asset_path: None,
+        parameter: None,
+        value: Value::Null,
+        limit: None,
+        unit: None,
+        quality: Quality::Uncertain,
+        condition_active: true,
+        acked: false,
+        latched: false,
+        suppressed_by_design: false,
+        out_of_service: false,
+        enabled: true,
+        state: "ACTIVE",
+        isa_state: "B",
+        suppression_kind: None,
+        message: "",
+        consequence: None,
+        action: None,
+        group: None,
+        first_out_rank: None,
+        chattering: false,
+        change: AlarmChange {
+            from: "CLEARED",
+            to: "ACTIVE",
+            cause: "limit",
+            actor: None,
+            actor_role: None,
+            comment: None,
+            command_id: None,
+        },
+        activated_at: None,
+        acked_at: None,
+        cleared_at: None,
+        shelved_until: None,
+        device_time: time(0),
+        gateway_time: time(0),
+        flags: TextList::default(),
+        config_revision: None,
+        metadata: TextMap::Slice(&[("gateway_id", "gw-1")]),
+        tags: TextMap::default(),
     }
 }

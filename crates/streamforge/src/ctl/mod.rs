@@ -4,8 +4,12 @@
 //! JSON for scripts, and changes nothing without `--execute`. Results go to standard output, everything else to standard
 //! error.
 
+mod alarms;
+mod backtest;
 mod configs;
+mod dlq;
 mod groups;
+mod local;
 mod produce;
 mod reset_offsets;
 mod secret;
@@ -40,8 +44,14 @@ pub(crate) enum Ctl {
     ResetOffsets(reset_offsets::ResetOffsets),
     /// Show settings of a topic or of the broker
     Configs(configs::Configs),
+    /// Look at the dead letters of the gateway on this machine and decide about them
+    Dlq(dlq::Dlq),
     /// Check a data folder offline: what is intact, what is lost; exit code 65 when records are lost
     Verify(verify::Verify),
+    /// List alarms and their figures; acknowledge, shelve, take out of service
+    Alarms(alarms::Alarms),
+    /// Run stored readings through other rules: what would have been flagged; changes nothing
+    Backtest(backtest::Backtest),
     /// Store a secret for the components of a gateway
     #[command(subcommand)]
     Secret(secret::Secret),
@@ -60,12 +70,15 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
             let runtime = roles::runtime(1)?;
             let handle = runtime.handle().clone();
             match asking {
+                Ctl::Alarms(options) => runtime.block_on(alarms::alarms(options)),
                 Ctl::Topics(options) => runtime.block_on(topics::topics(options)),
                 Ctl::Groups(options) => runtime.block_on(groups::groups(options)),
                 Ctl::Configs(options) => runtime.block_on(configs::configs(options)),
                 Ctl::ResetOffsets(options) => runtime.block_on(reset_offsets::reset_offsets(options)),
+                Ctl::Dlq(options) => runtime.block_on(dlq::dlq(options)),
                 Ctl::Tail(options) => tail::tail(&options, &handle),
                 Ctl::Produce(options) => produce::produce(&options, &handle),
+                Ctl::Backtest(options) => backtest::backtest(&options, &handle),
                 Ctl::Secret(_) | Ctl::User(_) | Ctl::Verify(_) => Ok(()), // ran above, without a runtime
             }
         }

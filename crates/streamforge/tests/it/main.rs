@@ -19,4 +19,5 @@ mod kills;
 mod outage;
 mod pymodbus;
 mod resources;
+mod runtime_kills;
 mod users;

@@ -13,7 +13,8 @@ use crate::tidy::lines;
 use crate::workspace::Source;
 
 /// Processes and the folders whose metrics they show.
-const PROCESSES: [(&str, &str); 4] = [
+const PROCESSES: [(&str, &str); 5] = [
+    ("Clock (broker, adapters, gateway)", "crates/daemon/src/clock/"),
     ("Broker", "crates/broker/src/"),
     ("Adapters", "crates/adapters/src/"),
     ("Sinks", "crates/sinks/src/"),

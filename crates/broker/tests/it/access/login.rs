@@ -180,7 +180,7 @@ async fn components_get_in_with_what_they_were_handed() {
     let components = Components::new(kinds.collect(), Vec::new()).unwrap();
     let handed = Secret::new(serde_json::to_string(&components).unwrap());
     let secrets = BTreeMap::from([(identity::COMPONENTS.to_owned(), handed)]);
-    let broker = Site::start_launched(Launch { epoch: None, secrets }, |_| ()).await;
+    let broker = Site::start_launched(Launch { secrets, ..Launch::default() }, |_| ()).await;
     let address = broker.handle().kafka();
 
     let password = |user: &str| components.password(user).reveal().to_owned();

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use kafka::client::{Batch, Consumer, Position, Producer, Record};
 use model::{Aggregate, Health, Quality, Resolution, Timestamp};
-use pipeline::aggregate::{Checkpoint, Closed, Input, Level, OPEN_WINDOWS_MAX, POINTS_MAX, Sample, Taken};
+use pipeline::aggregate::{Checkpoint, Closed, Input, Level, OPEN_WINDOWS_MAX, POINTS_MAX, Restored, Sample, Taken};
 use stream::avro;
 use stream::message::{aggregate, telemetry};
-use stream::publisher::write_source;
+use stream::publisher::{read_source, write_source};
 use stream::topics::PARTITIONS;
 use stream::{Schema, Start, Subscription, Topic, header};
 use tokio::time::Instant;
 
+use super::children::{Children, Span};
 use crate::modules::flight::Flights;
 use crate::modules::live::Stage;
 use crate::modules::marks::{self, LANES, by_lane, lane, look_back, partition};
@@ -31,15 +32,19 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// Names in the text of a commit.
 const MARK: &str = "mark";
+const FLOOR: &str = "floor";
+const TIME: &str = "time";
+const SEEN: &str = "seen";
+/// What older commits say in place of the floor.
 const NEWEST_END: &str = "newest";
 
 /// Where one resolution reads and writes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     resolution: Resolution,
-    input: Topic,
+    pub(super) input: Topic,
     output: Topic,
-    group: &'static str,
+    pub(super) group: &'static str,
     before: Stage,
     after: Option<Stage>,
 }
@@ -77,7 +82,13 @@ struct Bench<'c> {
     level: Level,
     schemas: SchemaIds<'c>,
     input_id: i32,
+    audit_id: i32,
     pen: Pen<'c>,
+    children: Children,
+    /// Inputs before these were taken once, before the start.
+    seen: [i64; LANES],
+    /// Inputs too late for their windows since the last row of the ledger.
+    late: [loss::Late; LANES],
     tally: Tally,
 }
 
@@ -89,6 +100,7 @@ struct Pen<'c> {
     output_id: i32,
     payload: Vec<u8>,
     source: String,
+    source_from: String,
     written: u64,
     overflown: u64,
     outcome: Result<(), Error>,
@@ -112,7 +124,6 @@ pub(super) fn run(
     state: &ModuleState,
     meters: &AggregatorMeters,
 ) -> Result<(), Error> {
-    let audit_id = id_for(ctx, Topic::Audit)?;
     let (mut bench, mut subscription, begin) = open(ctx, step)?;
     let label = ResolutionLabel { resolution: step.resolution.as_str() };
     let mut flights: Flights<Reached> = Flights::default();
@@ -143,7 +154,7 @@ pub(super) fn run(
         }
         let gaps = subscription.take_gaps();
         for gap in &gaps {
-            let lost = loss::tell(ctx, &batch, audit_id, step.group, gap)?;
+            let lost = loss::tell(ctx, &batch, bench.audit_id, step.group, gap)?;
             meters.lost.get_or_create(&Reason { reason: "retention" }).inc_by(lost);
         }
         let mut through = [None; LANES];
@@ -152,6 +163,7 @@ pub(super) fn run(
             housekeeping = Instant::now();
             let before = lag;
             lag = bench.survey(&batch, &subscription, &mut through)?;
+            bench.tell_late(&batch)?;
             state.move_lag(before, lag);
             meters.lag.get_or_create(&label).set(lag);
             let open = i64::try_from(bench.level.open_windows()).unwrap_or(i64::MAX);
@@ -189,30 +201,44 @@ pub(super) fn run(
 /// Finds out where to begin and which windows are already written.
 fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Option<Checkpoint>; LANES]), Error> {
     let stream = Error::stream(MODULE);
-    let (input_id, output_id) = (id_for(ctx, step.input)?, id_for(ctx, step.output)?);
+    let (input_id, output_id, audit_id) =
+        (id_for(ctx, step.input)?, id_for(ctx, step.output)?, id_for(ctx, Topic::Audit)?);
     let consumer = Consumer::open(&ctx.settings, step.group).map_err(&stream)?;
     let begins = marks::begins(&consumer, step.input).map_err(&stream)?;
     let mut level = Level::new(step.resolution, LANES, POINTS_MAX, OPEN_WINDOWS_MAX);
     let mut committed = [None; LANES];
     let mut old_marks = [None; LANES];
+    let mut seen = [0; LANES];
     for (lane, begin) in begins.iter().enumerate() {
         let mark = marks::read(&begin.metadata, MARK);
-        let newest_end = marks::read(&begin.metadata, NEWEST_END).unwrap_or(i64::MIN);
-        level.resume(lane, mark.unwrap_or(0), newest_end);
+        let number = |name| marks::read(&begin.metadata, name);
+        let checkpoint = Checkpoint {
+            offset: begin.committed.unwrap_or(0),
+            mark: mark.unwrap_or(0),
+            floor: number(FLOOR).or_else(|| number(NEWEST_END)).unwrap_or(i64::MIN),
+            time: number(TIME).unwrap_or(i64::MIN),
+            seen: number(SEEN).unwrap_or(0),
+        };
+        level.resume(lane, &checkpoint);
         old_marks[lane] = mark;
-        committed[lane] = begin.committed.map(|offset| Checkpoint { offset, mark: mark.unwrap_or(0), newest_end });
+        seen[lane] = checkpoint.seen;
+        committed[lane] = begin.committed.map(|_| checkpoint);
     }
     let mut unreadable = 0_u64;
     look_back(&consumer, &[(step.output, &old_marks)], |_, lane, record| {
         let payload = record.payload().unwrap_or_default();
         match avro::unframe(payload).and_then(|(_, body)| aggregate::decode(body)) {
-            Ok(window) => level.was_emitted(lane, window.asset_id, window.parameter, window.window_end),
+            Ok(window) => level.was_emitted(lane, &restored(step, begins[lane].end, lane, record, &window)),
             Err(_) => unreadable += 1,
         }
     })
     .map_err(&stream)?;
     if unreadable > 0 {
         tracing::warn!(topic = step.output.name(), unreadable, "windows that cannot be read were skipped at the start");
+    }
+    let ends = by_lane(&consumer.ends(&[(step.output.name(), PARTITIONS)]).map_err(&stream)?, step.output);
+    for (lane, end) in ends.into_iter().enumerate() {
+        level.note_output_end(lane, end);
     }
     let position = |(lane, begin): (usize, &marks::Begin)| Position {
         topic: step.input.name().to_owned(),
@@ -228,12 +254,48 @@ fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Op
         output_id,
         payload: Vec::with_capacity(512),
         source: String::new(),
+        source_from: String::new(),
         written: 0,
         overflown: 0,
         outcome: Ok(()),
     };
     let schemas = SchemaIds::new(ctx);
-    Ok((Bench { ctx, step, level, schemas, input_id, pen, tally: Tally::default() }, subscription, committed))
+    let bench = Bench {
+        ctx,
+        step,
+        level,
+        schemas,
+        input_id,
+        audit_id,
+        pen,
+        children: Children::default(),
+        seen,
+        late: [loss::Late::default(); LANES],
+        tally: Tally::default(),
+    };
+    Ok((bench, subscription, committed))
+}
+
+/// A window as the output holds it. Sources that lie beyond the input's end speak of another log: none of its inputs is
+/// counted.
+fn restored<'r>(step: Step, input_end: i64, lane: usize, record: &Record<'_>, window: &Aggregate<'r>) -> Restored<'r> {
+    let source = |name| {
+        let value = record.header(name)?;
+        Some(read_source(value, step.input.name(), partition(lane)).filter(|offset| *offset < input_end).unwrap_or(-1))
+    };
+    Restored {
+        asset_id: window.asset_id,
+        parameter: window.parameter,
+        unit: window.unit,
+        start: window.window_start,
+        end: window.window_end,
+        statistics: window.statistics,
+        revision: window.revision,
+        from_offset: source(header::SOURCE_FROM).unwrap_or(-1),
+        offset: source(header::SOURCE).unwrap_or(i64::MAX),
+        gateway_time: window.gateway_time,
+        mark: record.offset(),
+    }
 }
 
 impl Bench<'_> {
@@ -261,13 +323,38 @@ impl Bench<'_> {
                 return Ok(());
             }
         };
-        let Self { level, pen, tally, .. } = self;
-        match level.sample(lane, &sample, &mut |closed| pen.write(batch, lane, closed)) {
-            Taken::Added => {}
-            Taken::Late => tally.late += 1,
+        let Self { ctx, step, level, pen, tally, children, .. } = self;
+        let mut taken = level.sample(lane, &sample, &mut |closed| pen.write(batch, lane, closed));
+        if let Taken::Incomplete { start, end, from, through } = taken {
+            let span = Span { start, end, from, through };
+            let read = children.read(ctx, *step, lane, &sample, span)?;
+            let complete = |read| level.complete(lane, sample.asset_id, sample.parameter, start, read);
+            taken = if read.is_some_and(complete) {
+                level.sample(lane, &sample, &mut |closed| pen.write(batch, lane, closed))
+            } else {
+                Taken::Late
+            };
+        }
+        match taken {
+            Taken::Added | Taken::Known => {}
+            Taken::Late | Taken::Incomplete { .. } => {
+                tally.late += 1;
+                if sample.offset >= self.seen[lane] {
+                    self.late[lane].add(sample.offset);
+                }
+            }
             Taken::NoRoom => tally.no_room += 1,
         }
         std::mem::replace(&mut pen.outcome, Ok(()))
+    }
+
+    /// Writes the late inputs since the last call to the loss ledger.
+    fn tell_late(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
+        for (lane, late) in self.late.iter_mut().enumerate().filter(|(_, late)| late.count > 0) {
+            let late = std::mem::take(late);
+            loss::tell_late(self.ctx, batch, self.audit_id, self.step.group, self.step.input, partition(lane), late)?;
+        }
+        Ok(())
     }
 
     /// Asks for the ends of input and output and closes what has been silent; returns the lag.
@@ -360,7 +447,7 @@ impl Pen<'_> {
             self.overflown += 1; // values near the end of float64: no reader could take the record
             return;
         }
-        let Self { ctx, step, payload, source, .. } = self;
+        let Self { ctx, step, payload, source, source_from, .. } = self;
         let now = ctx.clock.now();
         let window = Aggregate {
             asset_id: closed.asset_id,
@@ -371,15 +458,17 @@ impl Pen<'_> {
             window_end: closed.end,
             statistics: closed.statistics,
             quality: closed.quality,
-            revision: 1,
+            revision: closed.revision,
             gateway_time: now,
             gateway_id: &ctx.gateway_id,
         };
         payload.clear();
         aggregate::encode(payload, self.output_id, &window);
         write_source(source, step.input.name(), partition(lane), closed.offset);
-        let headers: [(&str, &[u8]); 3] = [
+        write_source(source_from, step.input.name(), partition(lane), closed.from_offset);
+        let headers: [(&str, &[u8]); 4] = [
             (header::SOURCE, source.as_bytes()),
+            (header::SOURCE_FROM, source_from.as_bytes()),
             (header::QUALITY, closed.quality.as_str().as_bytes()),
             (header::GATEWAY, ctx.gateway_id.as_bytes()),
         ];
@@ -419,10 +508,10 @@ impl Commits {
             if self.committed[lane].replace(checkpoint) == Some(checkpoint) {
                 continue;
             }
-            let mut marks = vec![(MARK, checkpoint.mark)];
-            if checkpoint.newest_end != i64::MIN {
-                marks.push((NEWEST_END, checkpoint.newest_end));
-            }
+            let known = |(_, number): &(&str, i64)| *number != i64::MIN;
+            let Checkpoint { mark, floor, time, seen, .. } = checkpoint;
+            let numbers = [(MARK, mark), (SEEN, seen), (FLOOR, floor), (TIME, time)];
+            let marks: Vec<(&str, i64)> = numbers.into_iter().filter(known).collect();
             positions.push(Position {
                 topic: step.input.name().to_owned(),
                 partition: partition(lane),

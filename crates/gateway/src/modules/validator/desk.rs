@@ -1,22 +1,39 @@
 //! One record after the other: decode, judge, forward or reject, and tell what changed.
 
 use kafka::client::{Batch, Producer, Record};
-use model::{Quality, Reading, TextList, TextMap, flag, time_source};
+use model::{Quality, Reading, TextList, TextMap, Timestamp, flag, time_source};
+use pipeline::alarm::Now;
 use pipeline::resume::{Output, Resume};
-use pipeline::validate::{Judgement, POINTS_MAX, Rejection, Validator, Verdict};
+use pipeline::validate::explain::explain;
+use pipeline::validate::{Judgement, Rejection, Validator, Verdict};
 use stream::avro::{self, DecodeError};
 use stream::message::{event, telemetry};
 use stream::publisher::{send_reading, write_source};
 use stream::{Schema, Topic, header};
 
-use super::events::{EventPen, GAP_NUMBER, QUALITY_NUMBER};
-use super::letters::{INTERNAL_ERROR, LetterBox, Refusal, TOO_LARGE};
+use super::alarms::{Alarms, Way};
+use super::events::{EventPen, GAP_NUMBER, QUALITY_NUMBER, SKEW_NUMBER, TROUBLE_NUMBER};
+use super::letters::{self, INTERNAL_ERROR, LetterBox, Refusal, TOO_LARGE};
 use super::tally::Tally;
+use crate::modules::alarm_table::COMMAND;
 use crate::modules::live::{LiveFeed, LiveTable};
-use crate::modules::marks::{LANES, lane};
+use crate::modules::marks::{LANES, lane, partition};
 use crate::modules::schema_ids::{SchemaIds, id_for};
 use crate::modules::state::ValidatorMeters;
 use crate::modules::{Error, ModuleContext, ModuleState, outlet, strikes};
+
+/// Type of the events that tell whether a device answers.
+const DEVICE_STATE: &[u8] = b"device.state";
+/// Commands that may wait.
+const HELD_MAX: usize = 10_000;
+
+/// A command that waits.
+#[derive(Debug)]
+struct HeldCommand {
+    lane: usize,
+    offset: i64,
+    payload: Vec<u8>,
+}
 
 /// Schema ids of the topics written here.
 #[derive(Debug, Clone, Copy)]
@@ -26,10 +43,17 @@ pub(super) struct Ids {
     events: i32,
     events_clean: i32,
     event_letters: i32,
+    alarms: i32,
+    control: i32,
     pub(super) audit: i32,
 }
 
 impl Ids {
+    /// Of transitions, of answers to commands, of the audit.
+    pub(super) fn of_alarms(self) -> (i32, i32, i32) {
+        (self.alarms, self.control, self.audit)
+    }
+
     pub(super) fn ask(ctx: &ModuleContext) -> Result<Self, Error> {
         Ok(Self {
             clean: id_for(ctx, Topic::TelemetryClean)?,
@@ -37,6 +61,8 @@ impl Ids {
             events: id_for(ctx, Topic::EventsRaw)?,
             events_clean: id_for(ctx, Topic::EventsClean)?,
             event_letters: id_for(ctx, Topic::DlqEvents)?,
+            alarms: id_for(ctx, Topic::AlarmsClean)?,
+            control: id_for(ctx, Topic::ControlResults)?,
             audit: id_for(ctx, Topic::Audit)?,
         })
     }
@@ -49,7 +75,13 @@ pub(super) struct Desk<'c> {
     meters: &'c ValidatorMeters,
     pub(super) ids: Ids,
     schemas: SchemaIds<'c>,
-    validator: Validator,
+    pub(super) validator: Validator,
+    pub(super) alarms: Alarms,
+    /// Commands that wait until their lane is what the people saw who sent them.
+    held: Vec<HeldCommand>,
+    silent: Vec<(u32, Timestamp, i64)>,
+    /// Assets whose state is to be saved before others: something was told of them without a record.
+    pub(super) urgent: Vec<(usize, String)>,
     /// What is already written, by lane of `telemetry.raw` and of `events.raw`.
     resumes: Vec<Resume>,
     event_resumes: Vec<Resume>,
@@ -60,12 +92,14 @@ pub(super) struct Desk<'c> {
     payload: Vec<u8>,
     source: String,
     scratch: String,
+    detail: String,
 }
 
 impl<'c> Desk<'c> {
     pub(super) fn new(
         ctx: &'c ModuleContext,
-        settings: &config::Validation,
+        (validator, alarms): (Validator, Alarms),
+        config_revision: &str,
         meters: &'c ValidatorMeters,
         ids: Ids,
         (resumes, event_resumes): (Vec<Resume>, Vec<Resume>),
@@ -75,16 +109,21 @@ impl<'c> Desk<'c> {
             meters,
             ids,
             schemas: SchemaIds::new(ctx),
-            validator: Validator::new(settings, LANES, POINTS_MAX),
+            validator,
+            alarms,
+            held: Vec::new(),
+            silent: Vec::new(),
+            urgent: Vec::new(),
             resumes,
             event_resumes,
-            letters: LetterBox::default(),
+            letters: LetterBox::new(config_revision),
             pen: EventPen::default(),
             feed: LiveFeed::default(),
             tally: Tally::default(),
             payload: Vec::with_capacity(1024),
             source: String::new(),
             scratch: String::new(),
+            detail: String::new(),
         }
     }
 
@@ -106,6 +145,10 @@ impl<'c> Desk<'c> {
         if record.topic() == Topic::EventsRaw.name() {
             return self.event(producer, batch, record, lane);
         }
+        if record.topic() == Topic::ControlCommands.name() {
+            self.hold(record, lane);
+            return Ok(());
+        }
         let payload = record.payload().unwrap_or_default();
         let (id, body) = match avro::unframe(payload) {
             Ok(framed) => framed,
@@ -114,9 +157,23 @@ impl<'c> Desk<'c> {
         if id != self.ids.clean && !self.schemas.is(id, Schema::Telemetry)? {
             return self.foreign(producer, batch, record, lane, id);
         }
+        let offset = record.offset();
+        let decoded = strikes::guarded(|| telemetry::decode(body), || self.tally.panics += 1);
+        if let Some(Ok(reading)) = &decoded
+            && self.validator.is_due(lane, reading)
+        {
+            let now = self.validator.arrival(lane, reading);
+            self.advance(batch, lane, offset, now)?;
+        }
         let Self { validator, tally, .. } = self;
-        let judge = || telemetry::decode(body).map(|reading| (reading, validator.judge(lane, &reading)));
-        match strikes::guarded(judge, || tally.panics += 1) {
+        let judged = decoded.and_then(|decoded| match decoded {
+            Ok(reading) => {
+                let judged = strikes::guarded(|| validator.judge_at(lane, offset, &reading), || tally.panics += 1)?;
+                Some(Ok((reading, judged)))
+            }
+            Err(error) => Some(Err(error)),
+        });
+        match judged {
             Some(Ok((reading, judged))) => self.judged(producer, batch, record, lane, (id, payload), &reading, &judged),
             Some(Err(error)) => self.undecodable(producer, batch, record, lane, error, Some(id)),
             None => {
@@ -140,6 +197,7 @@ impl<'c> Desk<'c> {
         let offset = record.offset();
         let warm_up = self.resumes[lane].is_warm_up(offset);
         match judged.verdict {
+            Verdict::Past => return Ok(()),
             Verdict::Duplicate => {
                 self.tally.duplicates += u64::from(!warm_up);
                 return Ok(());
@@ -149,14 +207,15 @@ impl<'c> Desk<'c> {
                 self.reject(producer, batch, record, lane, framed.0, reading, judged, &rejection)?;
             }
         }
-        if judged.gap.is_some() || judged.change.is_some() {
+        if judged.gap.is_some() || judged.change.is_some() || judged.trouble.is_some() || judged.skew.is_some() {
             self.tell(batch, record, lane, reading, judged)?;
         }
         let Some(point) = judged.point else {
             self.tally.without_memory += u64::from(!warm_up);
             return Ok(());
         };
-        if let Some(handle) = self.validator.handle_mut(lane, point) {
+        self.alarm(batch, lane, offset, point, reading, judged)?;
+        if let Some([handle, _]) = self.validator.handle_mut(lane, point) {
             let reason = judged.reason.or(reading.quality_reason);
             let shown = self.feed.take(&self.ctx.live, handle, reading, (judged.quality, reason, judged.device_time));
             self.tally.not_shown += u64::from(!shown);
@@ -180,7 +239,9 @@ impl<'c> Desk<'c> {
             return Ok(());
         }
         if judged.is_changed() {
-            let sent = with_changes(reading, judged, |reading| {
+            let unit =
+                judged.converted.and_then(|_| self.validator.unit_of(lane, judged.point?)).map(ToOwned::to_owned);
+            let sent = with_changes(reading, judged, unit.as_deref(), |reading| {
                 self.payload.clear();
                 telemetry::encode(&mut self.payload, self.ids.clean, reading);
                 self.send(producer, batch, record, reading, None)
@@ -232,6 +293,7 @@ impl<'c> Desk<'c> {
         let refusal = Refusal {
             stage: "validate",
             rule_id: None,
+            rule_revision: None,
             reason: TOO_LARGE,
             detail: "the record is too large to be forwarded",
             limit: None,
@@ -256,16 +318,31 @@ impl<'c> Desk<'c> {
             return Ok(());
         }
         let reason = judged.reason.or(reading.quality_reason).unwrap_or("BAD");
-        let (detail, rule_id, limit) = match rejection {
-            Rejection::Source => ("the source itself says BAD", None, None),
+        let mut detail = std::mem::take(&mut self.detail);
+        let plan = self.validator.plan();
+        let (rule, limit) = match rejection {
+            Rejection::Source => {
+                "the source itself says BAD".clone_into(&mut detail);
+                (None, None)
+            }
             Rejection::Found(finding) => {
-                let rule_id = finding.rule.and_then(|rule| self.validator.plan().rule_id(rule)).map(ToOwned::to_owned);
-                ("the reading broke a rule of the validator", rule_id, finding.limit)
+                explain(&mut detail, plan, reading, finding);
+                (finding.rule.and_then(|rule| plan.rule(rule)), finding.limit)
             }
         };
-        let refusal =
-            Refusal { stage: "validate", rule_id: rule_id.as_deref(), reason, detail, limit, schema_id: Some(id) };
-        self.letter(producer, batch, record, lane, Some(reading), &refusal)
+        let rule = rule.map(|rule| (rule.id.clone(), rule.revision));
+        let refusal = Refusal {
+            stage: "validate",
+            rule_id: rule.as_ref().map(|(id, _)| id.as_str()),
+            rule_revision: rule.as_ref().map(|(_, revision)| *revision),
+            reason,
+            detail: &detail,
+            limit,
+            schema_id: Some(id),
+        };
+        let written = self.letter(producer, batch, record, lane, Some(reading), &refusal);
+        self.detail = detail;
+        written
     }
 
     /// Writes the events a reading gives rise to.
@@ -288,6 +365,145 @@ impl<'c> Desk<'c> {
             pen.quality(ctx, batch, ids.events, record, (reading, judged), &change)?;
             tally.events_out += 1;
         }
+        if let Some(trouble) = judged.trouble.filter(|_| allowed(TROUBLE_NUMBER)) {
+            pen.trouble(ctx, batch, ids.events, record, (reading, judged), trouble)?;
+            tally.events_out += 1;
+        }
+        if let Some(told) = judged.skew.filter(|_| allowed(SKEW_NUMBER)) {
+            pen.skew(ctx, batch, ids.events, record, (reading, judged), told)?;
+            tally.events_out += 1;
+        }
+        Ok(())
+    }
+
+    /// Hands a judged reading to the alarms.
+    fn alarm(
+        &mut self,
+        batch: &Batch<'_>,
+        lane: usize,
+        position: i64,
+        point: u32,
+        reading: &Reading<'_>,
+        judged: &Judgement,
+    ) -> Result<(), Error> {
+        if self.alarms.is_idle() {
+            return Ok(());
+        }
+        let now = Now { steady: self.validator.now(lane), wall: reading.gateway_time, wall_trusted: true };
+        let Self { ctx, validator, alarms, resumes, .. } = self;
+        let way = Way { ctx, batch, resume: &resumes[lane], lane, position };
+        let Some([_, handle]) = validator.handle_mut(lane, point) else { return Ok(()) };
+        alarms.reading(way, handle, now, reading, judged)?;
+        alarms.touch(validator, lane, None);
+        Ok(())
+    }
+
+    /// The moment of a lane, for what happens without a reading.
+    fn moment(&self, lane: usize) -> Now {
+        let steady = self.validator.now(lane);
+        let wall = Timestamp::from_micros(steady.saturating_add(self.validator.shift(lane)));
+        Now { steady, wall, wall_trusted: true }
+    }
+
+    /// Ends the alarms of rules that are gone, at the start of a run.
+    pub(super) fn reconcile(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
+        for lane in 0..LANES {
+            let wall = self.ctx.clock.now();
+            let now = Now { wall, ..self.moment(lane) };
+            let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            alarms.reconcile(way, now)?;
+            alarms.touch(validator, lane, Some(urgent));
+        }
+        Ok(())
+    }
+
+    /// Keeps a command until its time comes; one more than [`HELD_MAX`] is refused loudly, its sender gets no answer.
+    fn hold(&mut self, record: &Record<'_>, lane: usize) {
+        if self.held.len() >= HELD_MAX {
+            tracing::error!(offset = record.offset(), "too many commands wait: this one is not carried out");
+            return;
+        }
+        let payload = record.payload().unwrap_or_default().to_vec();
+        self.held.push(HeldCommand { lane, offset: record.offset(), payload });
+    }
+
+    /// Offset of the first command that waits, by lane.
+    pub(super) fn first_held(&self) -> [Option<i64>; LANES] {
+        std::array::from_fn(|lane| self.held.iter().find(|held| held.lane == lane).map(|held| held.offset))
+    }
+
+    /// Carries out the commands of lanes that have caught up.
+    pub(super) fn carry_out(&mut self, batch: &Batch<'_>, caught_up: impl Fn(usize) -> bool) -> Result<(), Error> {
+        let ready: Vec<HeldCommand> = self.held.extract_if(.., |held| caught_up(held.lane)).collect();
+        for HeldCommand { lane, offset, payload } in ready {
+            let decoded = avro::unframe(&payload).and_then(|(_, body)| event::decode(body));
+            let Ok(event) = decoded else {
+                tracing::warn!(offset, "a command cannot be read and is ignored");
+                continue;
+            };
+            if event.event_type != COMMAND {
+                continue;
+            }
+            let now = Now { wall: self.ctx.clock.now(), ..self.moment(lane) };
+            let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            alarms.command(way, now, offset, &event)?;
+            alarms.touch(validator, lane, Some(urgent));
+        }
+        Ok(())
+    }
+
+    /// Leaves the newest list of alarms for others.
+    pub(super) fn publish_alarms(&mut self) {
+        let steady = (0..LANES).map(|lane| self.validator.now(lane)).max().unwrap_or(i64::MIN);
+        let now = Now { steady, wall: self.ctx.clock.now(), wall_trusted: true };
+        self.alarms.publish(self.ctx, now);
+        self.meters.alarms.set(i64::try_from(self.alarms.count()).unwrap_or(i64::MAX));
+        self.meters.transitions.inc_by(std::mem::take(&mut self.alarms.written));
+        self.meters.announced.inc_by(std::mem::take(&mut self.alarms.announced));
+    }
+
+    /// Moves a lane's steady time on to `now` and tells of silences. `position` is the next offset of the lane.
+    pub(super) fn advance(&mut self, batch: &Batch<'_>, lane: usize, position: i64, now: i64) -> Result<(), Error> {
+        let Self { ctx, ids, validator, resumes, pen, tally, urgent, silent, .. } = self;
+        let (resume, mut outcome) = (&resumes[lane], Ok(()));
+        validator.advance(lane, now, &mut |stale| {
+            if outcome.is_err() {
+                return;
+            }
+            silent.push((stale.point, stale.at, stale.now));
+            let may = |name: &str| resume.may_tell(position, name);
+            match pen.stale(ctx, batch, ids.events, partition(lane), stale, may) {
+                Ok(told) => {
+                    tally.events_out += u64::from(told);
+                    tally.stale += u64::from(told);
+                    if told {
+                        urgent.push((lane, stale.asset_id.to_owned()));
+                    }
+                }
+                Err(error) => outcome = Err(error),
+            }
+        });
+        outcome?;
+        self.advance_alarms(batch, lane, position)
+    }
+
+    /// Tells the alarms of the silences just found, and lets their time pass.
+    fn advance_alarms(&mut self, batch: &Batch<'_>, lane: usize, position: i64) -> Result<(), Error> {
+        let moment = self.moment(lane);
+        let Self { ctx, validator, alarms, resumes, urgent, silent, .. } = self;
+        if alarms.is_idle() {
+            silent.clear();
+            return Ok(());
+        }
+        let way = Way { ctx, batch, resume: &resumes[lane], lane, position };
+        for (point, at, steady) in silent.drain(..) {
+            let handle = validator.handle_mut(lane, point).map_or(0, |handles| handles[1]);
+            alarms.stale(way, handle, Now { steady, wall: at, wall_trusted: true })?;
+        }
+        alarms.advance(way, moment)?;
+        alarms.touch(validator, lane, Some(urgent));
         Ok(())
     }
 
@@ -306,6 +522,15 @@ impl<'c> Desk<'c> {
             Some(Ok(())) => {}
             Some(Err(error)) => return self.undecodable(producer, batch, record, lane, error, Some(id)),
             None => return self.letter(producer, batch, record, lane, None, &given_up(Some(id))),
+        }
+        if record.header(header::EVENT) == Some(DEVICE_STATE)
+            && let Ok(event) = event::decode(body)
+        {
+            let now = Now { wall: event.gateway_time, ..self.moment(lane) };
+            let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            alarms.device(way, now, &event)?;
+            alarms.touch(validator, lane, Some(urgent));
         }
         if !self.event_resumes[lane].allows(Output::Clean, record.offset()) {
             return Ok(());
@@ -332,8 +557,15 @@ impl<'c> Desk<'c> {
             return Ok(());
         }
         let detail = "the event is too large to be forwarded";
-        let refusal =
-            Refusal { stage: "validate", rule_id: None, reason: TOO_LARGE, detail, limit: None, schema_id: Some(id) };
+        let refusal = Refusal {
+            stage: "validate",
+            rule_id: None,
+            rule_revision: None,
+            reason: TOO_LARGE,
+            detail,
+            limit: None,
+            schema_id: Some(id),
+        };
         self.letter(producer, batch, record, lane, None, &refusal)
     }
 
@@ -362,6 +594,7 @@ impl<'c> Desk<'c> {
         let refusal = Refusal {
             stage: "decode",
             rule_id: None,
+            rule_revision: None,
             reason: model::reason::SCHEMA_ERROR,
             detail: "its schema is not the one of this topic",
             limit: None,
@@ -399,6 +632,7 @@ fn given_up(schema_id: Option<i32>) -> Refusal<'static> {
     Refusal {
         stage: "validate",
         rule_id: None,
+        rule_revision: None,
         reason: INTERNAL_ERROR,
         detail: "the validator failed on this record three times",
         limit: None,
@@ -414,10 +648,18 @@ fn reframe(out: &mut Vec<u8>, id: i32, original: &[u8]) {
 }
 
 /// Hands the reading with its findings to `then`. Allocates: most readings have none.
-fn with_changes<T>(reading: &Reading<'_>, judged: &Judgement, then: impl FnOnce(&Reading<'_>) -> T) -> T {
-    let codes = judged.codes.as_slice();
+fn with_changes<T>(
+    reading: &Reading<'_>,
+    judged: &Judgement,
+    unit: Option<&str>,
+    then: impl FnOnce(&Reading<'_>) -> T,
+) -> T {
     let mut reasons: Vec<&str> = reading.reasons.iter().collect();
-    reasons.extend(codes.iter().filter(|code| !reading.reasons.contains(code)));
+    for code in judged.codes.iter() {
+        if !reading.reasons.contains(code) {
+            reasons.push(code);
+        }
+    }
     let mut flags: Vec<&str> = reading.flags.iter().collect();
     for (set, name) in [(judged.late, flag::LATE), (judged.gap.is_some(), flag::GAP_BEFORE)] {
         if set && !flags.contains(&name) {
@@ -431,17 +673,28 @@ fn with_changes<T>(reading: &Reading<'_>, judged: &Judgement, then: impl FnOnce(
         flags: TextList::Slice(&flags),
         ..*reading
     };
-    if judged.device_time == reading.device_time {
+    if judged.device_time == reading.device_time && judged.converted.is_none() {
         return then(&changed);
     }
-    let raw = reading.device_time.as_micros().to_string();
     let mut metadata: Vec<(&str, &str)> = reading.metadata.iter().collect();
-    if reading.metadata.get("device_time_raw").is_none() {
-        metadata.push(("device_time_raw", &raw));
+    let raw_time = reading.device_time.as_micros().to_string();
+    if judged.device_time != reading.device_time {
+        if reading.metadata.get("device_time_raw").is_none() {
+            metadata.push(("device_time_raw", &raw_time));
+        }
+        changed.device_time = judged.device_time;
+        changed.time_source = time_source::GATEWAY;
+        changed.clock_skew_ms = None;
     }
-    changed.device_time = judged.device_time;
-    changed.time_source = time_source::GATEWAY;
-    changed.clock_skew_ms = None;
+    let raw_value = letters::text_of(&reading.value).unwrap_or_default();
+    if let Some(value) = judged.converted {
+        let raw_unit = reading.unit.unwrap_or("");
+        metadata.retain(|(key, _)| *key != "raw_value");
+        metadata.extend([("raw_value", raw_value.as_str()), ("raw_unit", raw_unit)]);
+        changed.value = model::Value::Float(value);
+        changed.value_type = model::ValueType::Float;
+        changed.unit = unit;
+    }
     changed.metadata = TextMap::Slice(&metadata);
     then(&changed)
 }

@@ -23,6 +23,7 @@ pub(super) struct Refusal<'a> {
     /// `decode` or `validate`.
     pub(super) stage: &'static str,
     pub(super) rule_id: Option<&'a str>,
+    pub(super) rule_revision: Option<i64>,
     pub(super) reason: &'a str,
     /// One sentence for a person.
     pub(super) detail: &'a str,
@@ -36,7 +37,7 @@ impl<'a> Refusal<'a> {
             DecodeError::NotFinite { .. } => model::reason::NAN_INF,
             _ => model::reason::DECODE_ERROR,
         };
-        Self { stage: "decode", rule_id: None, reason, detail, limit: None, schema_id }
+        Self { stage: "decode", rule_id: None, rule_revision: None, reason, detail, limit: None, schema_id }
     }
 }
 
@@ -45,9 +46,15 @@ impl<'a> Refusal<'a> {
 pub(super) struct LetterBox {
     payload: Vec<u8>,
     source: String,
+    config_revision: String,
 }
 
 impl LetterBox {
+    /// `config_revision` names the document whose rules are at work.
+    pub(super) fn new(config_revision: &str) -> Self {
+        Self { config_revision: config_revision.to_owned(), ..Self::default() }
+    }
+
     /// Queues the letter for `record` in the same partition of `topic`.
     #[expect(clippy::too_many_arguments, reason = "where to, what and why")]
     pub(super) fn post(
@@ -68,6 +75,7 @@ impl LetterBox {
         let letter = DeadLetter {
             stage: refusal.stage,
             rule_id: refusal.rule_id,
+            rule_revision: refusal.rule_revision,
             reason: refusal.reason,
             detail: refusal.detail,
             observed: value.as_deref(),
@@ -85,6 +93,7 @@ impl LetterBox {
             value: value.as_deref(),
             device_time: reading.map(|reading| reading.device_time),
             gateway_id: &ctx.gateway_id,
+            config_revision: Some(&self.config_revision),
             first_failed_at: now,
             attempts: 1,
         };

@@ -7,7 +7,7 @@ use crate::modules::state::{QualityLabel, Reason, ValidatorMeters};
 
 /// Reasons that are counted under their own name; everything else a source may say is counted as `OTHER`, so that the
 /// number of series is bounded.
-const REASONS: [&str; 27] = [
+const REASONS: [&str; 29] = [
     reason::COMM_FAIL,
     reason::TIMEOUT,
     reason::DEVICE_EXCEPTION,
@@ -24,6 +24,8 @@ const REASONS: [&str; 27] = [
     reason::RANGE_HARD,
     reason::ROC_HARD,
     reason::SCHEMA_ERROR,
+    reason::UNKNOWN_ENUM,
+    reason::UNCONFIGURED,
     super::letters::INTERNAL_ERROR,
     super::letters::TOO_LARGE,
     "SERVER_BAD",
@@ -45,6 +47,7 @@ pub(super) struct Tally {
     pub(super) events_out: u64,
     pub(super) duplicates: u64,
     pub(super) gaps: u64,
+    pub(super) stale: u64,
     /// Points judged without memory.
     pub(super) without_memory: u64,
     pub(super) not_shown: u64,
@@ -70,7 +73,7 @@ impl Tally {
 
     /// Adds to the shared counters and starts over.
     pub(super) fn flush(&mut self, state: &ModuleState, meters: &ValidatorMeters) {
-        if self.records_in == 0 {
+        if self.records_in == 0 && self.stale == 0 {
             return;
         }
         let tally = std::mem::take(self);
@@ -89,6 +92,7 @@ impl Tally {
             meters.duplicates.inc_by(tally.duplicates);
         }
         meters.gaps.inc_by(tally.gaps);
+        meters.stale.inc_by(tally.stale);
         meters.panics.inc_by(tally.panics);
         meters.points_not_shown.inc_by(tally.not_shown);
         meters.points_without_memory.inc_by(tally.without_memory);

@@ -2,14 +2,9 @@
 //!
 //! The reading is kept under the gateway's time then; its own stamp travels on in the metadata.
 
-use model::{Quality, Timestamp};
+use model::{Quality, Reading, Timestamp, reason, time_source};
 
 use crate::validate::Finding;
-
-/// The stamp cannot be a real time: before 2000 or too long ago.
-pub const DEVICE_TIME_INVALID: &str = "DEVICE_TIME_INVALID";
-/// The stamp lies too far ahead.
-pub const DEVICE_TIME_FUTURE: &str = "DEVICE_TIME_FUTURE";
 
 /// Further ahead of the gateway than this is not believed, in microseconds.
 const FUTURE_MAX: i64 = 3600 * 1_000_000;
@@ -18,17 +13,37 @@ const PAST_MAX: i64 = 400 * 24 * 3600 * 1_000_000;
 /// Older than the newest of its point by more than this is late, in microseconds.
 const LATE_AFTER: i64 = 60 * 1_000_000;
 
-/// Finds a device time that cannot be used.
-pub fn check(device_time: Timestamp, gateway_time: Timestamp) -> Option<Finding> {
+/// State of a clock that was never set, or lost its reference too long ago (OFF-01).
+const UNSYNCED: &str = "UNSYNCED";
+
+/// What is wrong with a reading's times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Found {
+    /// The device time gives way to the gateway's.
+    Unusable(Finding),
+    /// The gateway stamped it, by a clock that is not set.
+    Unsynced(Finding),
+}
+
+/// Finds a device time that cannot be used. While the gateway's own clock is not set, a device's is believed.
+pub fn check(reading: &Reading<'_>) -> Option<Found> {
+    if reading.clock_state == UNSYNCED {
+        let own = [time_source::ACQUISITION, time_source::GATEWAY].contains(&reading.time_source);
+        return own.then(|| Found::Unsynced(Finding::always(Quality::Uncertain, reason::CLOCK_UNSYNCED)));
+    }
+    let code = compare(reading.device_time, reading.gateway_time)?;
+    Some(Found::Unusable(Finding::always(Quality::Uncertain, code)))
+}
+
+fn compare(device_time: Timestamp, gateway_time: Timestamp) -> Option<&'static str> {
     let behind = gateway_time.micros_since(device_time);
-    let code = if behind < -FUTURE_MAX {
-        DEVICE_TIME_FUTURE
+    if behind < -FUTURE_MAX {
+        Some(reason::DEVICE_TIME_FUTURE)
     } else if behind > PAST_MAX || device_time < Timestamp::YEAR_2000 {
-        DEVICE_TIME_INVALID
+        Some(reason::DEVICE_TIME_INVALID)
     } else {
-        return None;
-    };
-    Some(Finding { quality: Quality::Uncertain, code, rule: None, limit: None })
+        None
+    }
 }
 
 /// True when the reading is late against the newest one of its point, both in microseconds.
@@ -44,15 +59,15 @@ mod tests {
     fn impossible_stamps_are_found_and_odd_ones_are_kept() {
         // AC-061
         let now = Timestamp::parse_rfc3339("2026-01-29T10:00:00Z").unwrap();
-        let code = |micros_ahead: i64| check(now.plus_micros(micros_ahead), now).map(|finding| finding.code);
+        let code = |micros_ahead: i64| compare(now.plus_micros(micros_ahead), now);
         let hour = 3_600_000_000;
-        assert_eq!(check(Timestamp::from_micros(0), now).unwrap().code, DEVICE_TIME_INVALID);
-        assert_eq!(code(2 * hour), Some(DEVICE_TIME_FUTURE));
+        assert_eq!(compare(Timestamp::from_micros(0), now), Some("DEVICE_TIME_INVALID"));
+        assert_eq!(code(2 * hour), Some("DEVICE_TIME_FUTURE"));
         assert_eq!(code(hour), None);
         assert_eq!(code(-20 * 24 * hour), None);
         assert_eq!(code(-15_200_000), None);
-        assert_eq!(code(-401 * 24 * hour), Some(DEVICE_TIME_INVALID));
-        assert_eq!(check(Timestamp::from_micros(i64::MIN), now).unwrap().code, DEVICE_TIME_INVALID);
-        assert_eq!(check(Timestamp::from_micros(i64::MAX), now).unwrap().code, DEVICE_TIME_FUTURE);
+        assert_eq!(code(-401 * 24 * hour), Some("DEVICE_TIME_INVALID"));
+        assert_eq!(compare(Timestamp::from_micros(i64::MIN), now), Some("DEVICE_TIME_INVALID"));
+        assert_eq!(compare(Timestamp::from_micros(i64::MAX), now), Some("DEVICE_TIME_FUTURE"));
     }
 }

@@ -5,6 +5,8 @@
 
 use model::{Quality, Value};
 
+use crate::bytes::{Reader, Writer};
+
 /// Device times remembered per point; when full the one remembered first is forgotten.
 pub const REMEMBERED_MAX: usize = 64;
 const REMEMBERED_MAX_U8: u8 = 64;
@@ -20,7 +22,7 @@ pub enum Seen {
 }
 
 /// The newest readings of a point as they arrived, 16 bytes each: at a million points memory is what costs time.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Memory {
     entries: Vec<Entry>,
     /// Texts by place, for points that have them.
@@ -29,7 +31,7 @@ pub struct Memory {
     next: u8,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Texts(Vec<Box<str>>);
 
 /// Bits below the time in a stamp: three for the kind of value, two for the quality.
@@ -121,6 +123,38 @@ impl Memory {
             }
             texts.0[place] = (*text).into();
         }
+    }
+
+    /// Times as differences, values as they are.
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        writer.count(self.entries.len());
+        writer.int(i64::from(self.next));
+        let mut before = 0;
+        for entry in &self.entries {
+            writer.int(entry.stamp.wrapping_sub(before));
+            before = entry.stamp;
+            writer.int(entry.bits.swap_bytes().cast_signed()); // most floats end in zeros
+        }
+        let texts = self.texts.as_ref().map_or(&[][..], |texts| &texts.0[..]);
+        writer.count(texts.len());
+        for text in texts {
+            writer.text(text);
+        }
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let count = reader.count().filter(|count| *count <= REMEMBERED_MAX)?;
+        let next = u8::try_from(reader.int()?).ok().filter(|next| *next < REMEMBERED_MAX_U8)?;
+        let mut entries = Vec::with_capacity(count);
+        let mut before = 0_i64;
+        for _ in 0..count {
+            before = before.wrapping_add(reader.int()?);
+            entries.push(Entry { stamp: before, bits: reader.int()?.cast_unsigned().swap_bytes() });
+        }
+        let count = reader.count().filter(|count| *count <= REMEMBERED_MAX)?;
+        let texts: Option<Vec<Box<str>>> = (0..count).map(|_| reader.text().map(Into::into)).collect();
+        let texts = Some(texts?).filter(|texts| !texts.is_empty()).map(|texts| Box::new(Texts(texts)));
+        Some(Self { entries, texts, next })
     }
 }
 

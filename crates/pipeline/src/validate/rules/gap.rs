@@ -13,6 +13,14 @@ pub struct Gap {
     pub expected: i64,
 }
 
+impl Gap {
+    /// The same by a clock that is ahead by `shift` microseconds.
+    #[must_use]
+    pub fn shifted(self, shift: i64) -> Self {
+        Self { from: self.from.plus_micros(shift), to: self.to.plus_micros(shift), ..self }
+    }
+}
+
 /// Finds a hole between two arrivals, all in microseconds.
 pub fn check(previous: Option<i64>, arrival: i64, expected_interval: i64) -> Option<Gap> {
     let from = previous?;

@@ -6,6 +6,7 @@
 use config::rules::RateLimits;
 use model::{Quality, reason};
 
+use crate::bytes::{Reader, Writer};
 use crate::validate::Finding;
 
 /// Rejected readings that must agree before a new level is believed; the last of them is accepted as SUSPECT.
@@ -36,6 +37,19 @@ pub struct At {
 pub struct Candidate {
     newest: At,
     agreeing: u8,
+}
+
+impl Candidate {
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        writer.float(self.newest.value);
+        writer.int(self.newest.time);
+        writer.int(i64::from(self.agreeing));
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let newest = At { value: reader.float()?, time: reader.int()? };
+        Some(Self { newest, agreeing: u8::try_from(reader.int()?).ok()? })
+    }
 }
 
 /// Result of the comparison.

@@ -1,0 +1,3 @@
+//! The pure data path over hours of plant life.
+
+mod alarm;
