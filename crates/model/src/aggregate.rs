@@ -183,6 +183,43 @@ impl<'a> StateTimes<'a> {
     }
 }
 
+/// A list of times in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub enum Times<'a> {
+    /// Written by us.
+    Slice(&'a [i64]),
+    /// Read from the stream: the bytes of an Avro array of longs, checked by the decoder.
+    Packed(&'a [u8]),
+}
+
+impl Default for Times<'_> {
+    fn default() -> Self {
+        Self::Slice(&[])
+    }
+}
+
+impl<'a> Times<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = i64> + use<'a> {
+        let (slice, packed): (&'a [i64], &'a [u8]) = match *self {
+            Self::Slice(slice) => (slice, &[]),
+            Self::Packed(packed) => (&[], packed),
+        };
+        let (mut rest, mut left) = (packed, 0_u64);
+        let unpacked = std::iter::from_fn(move || {
+            if left == 0 {
+                let count = take_zigzag(&mut rest).filter(|count| *count != 0)?;
+                if count < 0 {
+                    take_zigzag(&mut rest)?; // a negative count is followed by the block's size in bytes
+                }
+                left = count.unsigned_abs();
+            }
+            left -= 1;
+            take_zigzag(&mut rest)
+        });
+        slice.iter().copied().chain(unpacked)
+    }
+}
+
 struct PackedTimes<'a> {
     rest: &'a [u8],
     left_in_block: u64,
@@ -231,7 +268,7 @@ pub struct Partials<'a> {
     pub extra: Extra<'a>,
 }
 
-/// What holds at a window's end, so that the next window can be known after a restart.
+/// What holds at the start or the end of a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Carry<'a> {
     /// Device time of the reading.
@@ -240,6 +277,8 @@ pub struct Carry<'a> {
     /// The state of a bool or an enum.
     pub state: Option<&'a str>,
     pub quality: Quality,
+    /// Of a counter: how much was counted since already.
+    pub counted: f64,
     /// How far the point runs behind the gateway's clock, in microseconds.
     pub behind_us: i64,
 }
@@ -262,7 +301,12 @@ pub struct Aggregate<'a> {
     pub partial: bool,
     /// From 1; a correction of the same window counts up (AGG-06).
     pub revision: i64,
+    /// What held at the window's start; with it and the readings the window can be made again.
+    pub held: Option<Carry<'a>>,
+    /// What holds at its end.
     pub carry: Option<Carry<'a>>,
+    /// When what held ceased to hold, in microseconds.
+    pub stops: Times<'a>,
     pub flags: TextList<'a>,
     /// When the window was emitted.
     pub gateway_time: Timestamp,

@@ -143,6 +143,23 @@ impl<'a> Reader<'a> {
         self.packed(field, 2).map(TextMap::Packed)
     }
 
+    /// An array of longs, checked and kept packed.
+    pub fn longs(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let begin = self.rest;
+        loop {
+            let count = self.long(field)?;
+            if count == 0 {
+                return Ok(&begin[..begin.len() - self.rest.len()]);
+            }
+            if count < 0 {
+                self.long(field)?; // size of the block in bytes
+            }
+            for _ in 0..count.unsigned_abs() {
+                self.long(field)?;
+            }
+        }
+    }
+
     /// A map of longs, checked and kept packed.
     pub fn long_map(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let begin = self.rest;

@@ -8,9 +8,11 @@ use std::collections::VecDeque;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use model::{Statistics, Timestamp};
+use model::{Kind, Timestamp};
 
 use super::statistics::Accumulator;
+use super::series::{Held, Moment, Series};
+use super::totals::{Extra, Sum, Totals};
 use super::window::{Child, Content};
 
 /// A closed window.
@@ -27,11 +29,25 @@ pub(super) struct Kept {
 }
 
 #[derive(Debug)]
-enum KeptContent {
+pub(super) enum KeptContent {
     /// What was emitted.
     Folded(Child),
     /// With the shorter windows it was merged from.
     Whole(Vec<(Timestamp, Child)>),
+    /// A window about time.
+    Timed(Box<KeptSeries>),
+}
+
+/// What of a window about time is kept.
+#[derive(Debug, Clone)]
+pub(super) struct KeptSeries {
+    pub(super) totals: Totals,
+    /// What held at its start, and what holds at its end.
+    pub(super) held: Option<Held>,
+    pub(super) carry: Option<Held>,
+    pub(super) stops: Vec<i64>,
+    /// Its readings; `None` when they must be read again.
+    moments: Option<Vec<Moment>>,
 }
 
 /// One emission, oldest first.
@@ -66,21 +82,81 @@ pub(super) struct Emitted {
 pub(super) struct ClosedWindows {
     kept: HashMap<(u32, i64), Kept, RandomState>,
     order: VecDeque<Emission>,
-    /// Windows kept with their children, oldest first: seq, point, start.
+    /// Windows kept with what they were made from, oldest first: seq, point, start.
     whole: VecDeque<(u64, u32, i64)>,
-    /// Children in `whole`, also of windows that were emitted again since.
-    children: usize,
+    /// Children and readings that are kept.
+    parts: usize,
     next_seq: u64,
     floor: i64,
 }
 
+impl KeptSeries {
+    /// With its readings at hand.
+    pub(super) fn new(totals: Totals, held: Option<Held>, carry: Option<Held>, series: Series) -> Self {
+        Self { totals, held, carry, stops: series.stops, moments: Some(series.moments) }
+    }
+
+    /// As the output holds it; without readings there are none to be read again.
+    pub(super) fn restored(totals: Totals, held: Option<Held>, carry: Option<Held>, stops: Vec<i64>) -> Self {
+        let moments = (totals.statistics.count == 0).then(Vec::new);
+        Self { totals, held, carry, stops, moments }
+    }
+
+    /// The same with another head: another value from before.
+    pub(super) fn with_head(&self, totals: Totals, held: Option<Held>, carry: Option<Held>) -> Self {
+        Self { totals, held, carry, stops: self.stops.clone(), moments: self.moments.clone() }
+    }
+
+    /// The first reading, as far as the totals tell.
+    pub(super) fn first(&self) -> Option<Moment> {
+        let s = &self.totals.statistics;
+        let state = match &self.totals.extra {
+            Extra::States(states) => Some(states.first.clone()),
+            _ => None,
+        };
+        let first = Moment { time: s.first_time.as_micros(), number: s.first, state, quality: model::Quality::Good };
+        (s.count > 0).then_some(first)
+    }
+}
+
 impl Kept {
-    /// The content to go on from; `None` when its children must be read first.
-    pub(super) fn content(&self, of_children: bool) -> Option<Content> {
+    /// The content to go on from; `None` when what it was made from must be read first.
+    pub(super) fn content(&self, of_children: bool, kind: Kind) -> Option<Content> {
         match &self.content {
             KeptContent::Folded(_) if of_children => None,
-            KeptContent::Folded(child) => Some(Content::Readings(Accumulator::of(child.statistics()))),
+            KeptContent::Folded(child) if kind == Kind::Angle => {
+                Some(Content::Angles(Box::new(Sum::of(child.totals()))))
+            }
+            KeptContent::Folded(child) => Some(Content::Readings(Accumulator::of(child.totals().statistics))),
             KeptContent::Whole(children) => Some(Content::Children(children.clone())),
+            KeptContent::Timed(kept) => {
+                let (moments, stops) = (kept.moments.clone()?, kept.stops.clone());
+                Some(Content::Series(Box::new(Series { moments, stops })))
+            }
+        }
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        match &self.content {
+            KeptContent::Folded(Child::Many(totals)) => totals.partial,
+            KeptContent::Folded(Child::One { .. }) | KeptContent::Whole(_) => false,
+            KeptContent::Timed(kept) => kept.totals.partial,
+        }
+    }
+
+    pub(super) fn series(&self) -> Option<&KeptSeries> {
+        match &self.content {
+            KeptContent::Timed(kept) => Some(kept),
+            KeptContent::Folded(_) | KeptContent::Whole(_) => None,
+        }
+    }
+
+    /// Things kept beside the window's totals.
+    fn parts(&self) -> usize {
+        match &self.content {
+            KeptContent::Folded(_) => 0,
+            KeptContent::Whole(children) => children.len(),
+            KeptContent::Timed(kept) => kept.moments.as_ref().map_or(0, Vec::len),
         }
     }
 }
@@ -91,7 +167,7 @@ impl Default for ClosedWindows {
             kept: HashMap::with_hasher(RandomState::default()),
             order: VecDeque::new(),
             whole: VecDeque::new(),
-            children: 0,
+            parts: 0,
             next_seq: 0,
             floor: i64::MIN,
         }
@@ -117,68 +193,88 @@ impl ClosedWindows {
         self.kept.get(&(point, start))
     }
 
+    /// Windows about time, ascending by point and start.
+    pub(super) fn timed(&self) -> Vec<(u32, i64)> {
+        let mut timed: Vec<(u32, i64)> =
+            self.kept.iter().filter(|(_, kept)| kept.series().is_some()).map(|(key, _)| *key).collect();
+        timed.sort_unstable();
+        timed
+    }
+
     /// Keeps a window that was emitted just now; returns whether it is one more.
-    pub(super) fn keep(&mut self, emitted: &Emitted, content: Content, statistics: &Statistics) -> bool {
+    pub(super) fn keep(&mut self, emitted: &Emitted, content: KeptContent) -> bool {
         let seq = self.next_seq;
         self.next_seq += 1;
-        let content = match content {
-            Content::Children(children) => {
-                self.children += children.len();
-                self.whole.push_back((seq, emitted.point, emitted.start));
-                KeptContent::Whole(children)
-            }
-            Content::Readings(_) => KeptContent::Folded(Child::new(statistics)),
-        };
         let Emitted { point, start, end, from_offset, last_offset, revision, unit, time, mark } = *emitted;
         self.order.push_back(Emission { seq, point, start, end, time, mark });
         let kept = Kept { seq, from_offset, last_offset, revision, unit, content };
-        let before = self.kept.insert((point, start), kept);
-        if let Some(Kept { content: KeptContent::Whole(children), .. }) = &before {
-            self.children = self.children.saturating_sub(children.len());
+        let parts = kept.parts();
+        if parts > 0 {
+            self.parts += parts;
+            self.whole.push_back((seq, point, start));
         }
+        let before = self.kept.insert((point, start), kept);
+        self.parts = self.parts.saturating_sub(before.as_ref().map_or(0, Kept::parts));
         before.is_none()
     }
 
-    /// Gives the children back to a window that is kept without; `false` when they do not make up what was emitted.
-    pub(super) fn complete(&mut self, point: u32, start: i64, children: Vec<(Timestamp, Child)>) -> bool {
+    /// Gives what it was made from back to a window that is kept without; `false` when that does not make up what was
+    /// emitted.
+    pub(super) fn complete(&mut self, point: u32, start: i64, content: Content, fold: impl Fn(&Content) -> Totals) -> bool {
         let Some(kept) = self.kept.get_mut(&(point, start)) else { return false };
-        let KeptContent::Folded(emitted) = &kept.content else { return true };
-        let content = Content::Children(children);
-        let same = !content.is_empty() && content.fold() == emitted.statistics();
-        if let (true, Content::Children(children)) = (same, content) {
-            self.children += children.len();
-            self.whole.push_back((kept.seq, point, start));
-            kept.content = KeptContent::Whole(children);
-        }
-        same
+        let whole = match (&mut kept.content, content) {
+            (KeptContent::Folded(emitted), content @ Content::Children(_)) if fold(&content) == emitted.totals() => {
+                let Content::Children(children) = content else { return false };
+                KeptContent::Whole(children)
+            }
+            (KeptContent::Timed(emitted), Content::Series(series)) => {
+                // the readings must be as many, and the stops are known better here
+                let count = i64::try_from(series.moments.len()).unwrap_or(i64::MAX);
+                if emitted.totals.statistics.count != count {
+                    return false;
+                }
+                KeptContent::Timed(Box::new(KeptSeries { moments: Some(series.moments), ..(**emitted).clone() }))
+            }
+            (KeptContent::Whole(_), _) => return true,
+            _ => return false,
+        };
+        kept.content = whole;
+        self.parts += kept.parts();
+        self.whole.push_back((kept.seq, point, start));
+        true
     }
 
-    /// Lets the oldest go while there are more than `windows`, or while they were emitted before `oldest`, and takes the children
-    /// of the oldest while there are more than `children`; tells the point of every window that left.
-    pub(super) fn trim(&mut self, windows: usize, children: usize, oldest: i64, mut left: impl FnMut(u32)) {
+    /// Lets the oldest go while there are more than `windows`, or while they were emitted before `oldest`, and takes what the
+    /// oldest were made from while that is more than `parts`; tells the point of every window that left.
+    pub(super) fn trim(&mut self, windows: usize, parts: usize, oldest: i64, mut left: impl FnMut(u32)) {
         while self.order.front().is_some_and(|front| self.order.len() > windows || front.time < oldest) {
             let Some(Emission { seq, point, start, end, .. }) = self.order.pop_front() else { break };
             if self.kept.get(&(point, start)).is_some_and(|kept| kept.seq == seq) {
-                self.forget_children(point, start);
+                self.forget_parts(point, start);
                 self.kept.remove(&(point, start));
                 self.floor = self.floor.max(end);
                 left(point);
             }
         }
-        while self.children > children {
+        while self.parts > parts {
             let Some((seq, point, start)) = self.whole.pop_front() else { break };
             if self.kept.get(&(point, start)).is_some_and(|kept| kept.seq == seq) {
-                self.forget_children(point, start);
+                self.forget_parts(point, start);
             }
         }
     }
 
-    fn forget_children(&mut self, point: u32, start: i64) {
+    fn forget_parts(&mut self, point: u32, start: i64) {
         let Some(kept) = self.kept.get_mut(&(point, start)) else { return };
-        if let KeptContent::Whole(children) = &mut kept.content {
-            let children = std::mem::take(children);
-            self.children = self.children.saturating_sub(children.len());
-            kept.content = KeptContent::Folded(Child::new(&Content::Children(children).fold()));
+        self.parts = self.parts.saturating_sub(kept.parts());
+        match &mut kept.content {
+            KeptContent::Folded(_) => {}
+            KeptContent::Whole(children) => {
+                let content = Content::Children(std::mem::take(children));
+                kept.content = KeptContent::Folded(Child::of_totals(content.fold_children()));
+            }
+            KeptContent::Timed(kept) if kept.totals.statistics.count > 0 => kept.moments = None,
+            KeptContent::Timed(_) => {}
         }
     }
 }

@@ -9,15 +9,20 @@
 //!
 //! Restart: a checkpoint is the offset of the first input that an open window holds, and a *mark* in the output behind
 //! which everything lies that [`ClosedWindows`] held when that window opened. An emitted window tells the offset of its
-//! last input, so an input read again is never counted twice.
+//! last input, so an input read again is never counted twice. What happens when a window closes is in [`super::rim`].
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Quality, Resolution, Statistics, Timestamp};
+use model::aggregate::{Carry, Partials};
+use model::{Kind, Quality, Resolution, Timestamp};
 
-use super::closed::{ClosedWindows, Emitted};
-use super::statistics;
-use super::window::{Content, Input};
+use super::closed::{ClosedWindows, Emitted, KeptContent, KeptSeries};
+use super::plan::{Plan, Plans};
+use super::point::{self, NONE, Point, Sort, Window, WindowKey};
+use super::rim::Rim;
+use super::series::Held;
+use super::totals::Totals;
+use super::window::{Child, Content, Input};
 use crate::PointTable;
 
 /// A device time counts at most this far ahead of the gateway's, in microseconds (AGG-02): one stamp from the future
@@ -25,37 +30,52 @@ use crate::PointTable;
 const AHEAD_MAX: i64 = 5_000_000;
 /// Waited behind the lateness before a silent point's window is closed, in microseconds (AGG-02).
 const SILENT_GRACE: i64 = 10_000_000;
-/// Late data changes a window that ended up to this long ago, in microseconds (AGG-06); older data is refused.
-const REVISE_FOR: i64 = 24 * 3_600_000_000;
+/// Late windows may change for so much longer than the level below, in microseconds: what changed there in time changes here.
+const REVISE_SLACK: i64 = 600_000_000;
 /// A point without windows is looked for this often, in microseconds, and forgotten.
 const IDLE_MAX: i64 = 3_600_000_000;
 /// Deadlines are kept in steps of this, in microseconds.
 const TIMER_STEP: i64 = 1_000_000;
-/// Different units of one input partition; an input with one more is refused.
-const UNITS_MAX: usize = 4096;
+/// Different units and kinds of one input partition; an input with one more is refused.
+const SORTS_MAX: usize = 4096;
 
 /// The fixed numbers of a level, times in microseconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Shape {
     pub(super) width: i64,
     pub(super) lateness: i64,
     /// Width of the windows this level merges, 0 when it takes readings.
     pub(super) child_width: i64,
+    /// Late data changes windows that ended up to this long ago (AGG-06).
+    pub(super) revise_for: i64,
     /// Closed windows kept per lane.
     pub(super) kept_windows: usize,
-    /// Children of closed windows kept per lane.
-    pub(super) kept_children: usize,
+    /// Children and readings of closed windows kept per lane.
+    pub(super) kept_parts: usize,
+    pub(super) plans: Plans,
 }
 
 impl Shape {
-    pub(super) fn new(resolution: Resolution, kept_windows: usize, kept_children: usize) -> Self {
-        let child_width = match resolution {
-            Resolution::Second => 0,
-            Resolution::Minute => Resolution::Second.width_micros(),
-            Resolution::Hour => Resolution::Minute.width_micros(),
+    pub(super) fn new(resolution: Resolution, plans: &Plans, kept_windows: usize, kept_parts: usize) -> Self {
+        let (child_width, slack) = match resolution {
+            Resolution::Second => (0, 0),
+            Resolution::Minute => (Resolution::Second.width_micros(), REVISE_SLACK),
+            Resolution::Hour => (Resolution::Minute.width_micros(), 2 * REVISE_SLACK),
         };
-        let (width, lateness) = (resolution.width_micros(), resolution.lateness_micros());
-        Self { width, lateness, child_width, kept_windows, kept_children }
+        Self {
+            width: resolution.width_micros(),
+            lateness: resolution.lateness_micros(),
+            child_width,
+            revise_for: plans.revise_for.saturating_add(slack),
+            kept_windows,
+            kept_parts,
+            plans: plans.clone(),
+        }
+    }
+
+    /// Whether windows of this kind are folded over time here; merged windows never are.
+    pub(super) fn is_timed(&self, plan: &Plan, kind: Kind) -> bool {
+        self.child_width == 0 && plan.is_timed(kind)
     }
 }
 
@@ -75,20 +95,25 @@ pub struct Sample<'a> {
     pub gateway_time: Timestamp,
     /// Where it stands in its partition.
     pub offset: i64,
-    pub input: Input,
+    /// It comes from the topic of events, which has offsets of its own.
+    pub is_event: bool,
+    pub input: Input<'a>,
 }
 
 /// What became of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
     Added,
-    /// The window was emitted with it already: it was read again after a restart.
+    /// The window was emitted with it already, as after a restart, or it changes nothing.
     Known,
-    /// Its window is closed and may not change any more: older than 24 h, no longer kept, or of another unit.
+    /// Its quality does not count, by configuration (AGG-03).
+    Excluded,
+    /// A value that the kind of its point cannot take.
+    WrongKind,
+    /// Its window is closed and may not change any more: too old, no longer kept, or of another unit.
     Late,
-    /// Its window is closed and kept without the windows it was merged from: hand those to [`super::Level::complete`],
-    /// then the input again. They are the newest of each start among the inputs of the point from offset `from` through
-    /// `through`.
+    /// Its window is closed and kept without what it was made from: hand that to [`super::Level::complete`], then the
+    /// input again. It is among the inputs of the point from offset `from` through `through`.
     Incomplete {
         start: Timestamp,
         end: Timestamp,
@@ -105,18 +130,39 @@ pub struct Closed<'a> {
     pub asset_id: &'a str,
     pub parameter: &'a str,
     pub unit: Option<&'a str>,
+    pub kind: Kind,
     /// Inclusive.
     pub start: Timestamp,
     /// Exclusive.
     pub end: Timestamp,
-    pub statistics: Statistics,
+    pub totals: &'a Totals,
     pub quality: Quality,
     /// From 1; late data counts it up.
     pub revision: i64,
+    /// What held at its start and holds at its end, and when what held ceased to.
+    pub held: Option<Carry<'a>>,
+    pub carry: Option<Carry<'a>>,
+    pub stops: &'a [i64],
     /// Offset of the first input it holds; negative when unknown.
     pub from_offset: i64,
-    /// Offset of the last input it holds.
+    /// Offset of the last input it holds; negative without one.
     pub offset: i64,
+}
+
+impl<'a> Closed<'a> {
+    /// The window as an input of the next level.
+    pub fn as_child(&self, gateway_time: Timestamp, offset: i64) -> Sample<'a> {
+        let (partials, partial) = (self.totals.partials(), self.totals.partial);
+        Sample {
+            asset_id: self.asset_id,
+            parameter: self.parameter,
+            unit: self.unit,
+            gateway_time,
+            offset,
+            is_event: false,
+            input: Input::Child { start: self.start, kind: self.kind, partials, partial },
+        }
+    }
 }
 
 /// A window found in the output after a restart.
@@ -125,9 +171,14 @@ pub struct Restored<'a> {
     pub asset_id: &'a str,
     pub parameter: &'a str,
     pub unit: Option<&'a str>,
+    pub kind: Kind,
     pub start: Timestamp,
     pub end: Timestamp,
-    pub statistics: Statistics,
+    pub partials: Partials<'a>,
+    pub partial: bool,
+    pub held: Option<Carry<'a>>,
+    pub carry: Option<Carry<'a>>,
+    pub stops: model::aggregate::Times<'a>,
     pub revision: i64,
     /// Offset of its first input; negative when unknown.
     pub from_offset: i64,
@@ -144,6 +195,8 @@ pub struct Restored<'a> {
 pub struct Checkpoint {
     /// First input to read again.
     pub offset: i64,
+    /// First event to read again.
+    pub event_offset: i64,
     /// First output to look at.
     pub mark: i64,
     /// Windows that end here or before, in microseconds, and do not lie behind the mark may have been emitted.
@@ -156,7 +209,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Where nothing was read yet.
-    pub const START: Self = Self { offset: 0, mark: 0, floor: i64::MIN, time: i64::MIN, seen: 0 };
+    pub const START: Self = Self { offset: 0, event_offset: 0, mark: 0, floor: i64::MIN, time: i64::MIN, seen: 0 };
 }
 
 #[derive(Debug)]
@@ -164,11 +217,13 @@ pub(super) struct Lane {
     points: PointTable<Point>,
     /// Deadline -> windows to close when it comes; entries of closed windows are skipped.
     timers: BTreeMap<i64, Vec<WindowKey>>,
-    /// Windows in the order they opened, so by ascending first offset; closed ones leave when they reach the front.
+    /// Windows in the order they got their first input, so by ascending offset; closed ones leave at the front.
     holds: VecDeque<Hold>,
+    /// The same of events: point, start of the window, offset.
+    event_holds: VecDeque<(u32, i64, i64)>,
     closed: ClosedWindows,
-    /// Units by their number; the first is none.
-    units: Vec<Option<Box<str>>>,
+    /// Units and kinds by their number.
+    sorts: Vec<Sort>,
     /// The stream's time in microseconds, `i64::MIN` before the first input.
     time: i64,
     /// Where the output ended when that was asked for last.
@@ -176,6 +231,8 @@ pub(super) struct Lane {
     /// Last input that the output found after a restart holds: up to it nothing kept is let go.
     replay_through: i64,
     replaying: bool,
+    /// Whether what the output holds was looked through after the start.
+    begun: bool,
     swept: i64,
 }
 
@@ -188,57 +245,20 @@ struct Hold {
     time: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct WindowKey {
-    point: u32,
-    start: i64,
-    first_offset: i64,
-}
-
-#[derive(Debug)]
-struct Point {
-    id: u32,
-    unit: u16,
-    /// Newest device time, capped.
-    progress: i64,
-    /// Latest end of all windows emitted, as far as known.
-    closed_through: i64,
-    /// Ascending by start; these close as the point moves on.
-    open: Vec<Window>,
-    /// Ascending by start: windows that had passed when late data came; these close by the stream's time.
-    late: Vec<Window>,
-    /// Closed windows of the point that are kept.
-    kept: u32,
-}
-
-#[derive(Debug)]
-struct Window {
-    start: i64,
-    /// First input that opened it now.
-    first_offset: i64,
-    last_offset: i64,
-    /// Of all revisions.
-    from_offset: i64,
-    /// Inputs up to here were in the content when it was opened again.
-    counted_through: i64,
-    /// What was emitted of it, 0 for nothing.
-    revision: i64,
-    unit: u16,
-    content: Content,
-}
-
 impl Default for Lane {
     fn default() -> Self {
         Self {
             points: PointTable::default(),
             timers: BTreeMap::new(),
             holds: VecDeque::new(),
+            event_holds: VecDeque::new(),
             closed: ClosedWindows::default(),
-            units: vec![None],
+            sorts: vec![Sort { unit: None, kind: Kind::Value }],
             time: i64::MIN,
             output_end: 0,
             replay_through: -1,
             replaying: false,
+            begun: true,
             swept: i64::MIN,
         }
     }
@@ -253,19 +273,34 @@ impl Lane {
     }
 
     /// Takes in a window that the output already holds.
-    pub(super) fn was_emitted(&mut self, room: &mut Room, window: &Restored<'_>) {
+    pub(super) fn was_emitted(&mut self, shape: &Shape, room: &mut Room, window: &Restored<'_>) {
         let (start, end) = (window.start.as_micros(), window.end.as_micros());
-        let unit = self.unit(window.unit);
+        let sort = self.sort(window.unit, window.kind);
         let known = self.points.find(window.asset_id, window.parameter);
-        let (Some(unit), true) = (unit, room.points > 0 || known.is_some()) else {
+        let (Some(sort), true) = (sort, room.points > 0 || known.is_some()) else {
             self.closed.raise_floor(end);
             return;
         };
         let before = self.points.len();
-        let id = self.points.find_or_insert_with(window.asset_id, window.parameter, || Point::new(unit));
+        let id = self.points.find_or_insert_with(window.asset_id, window.parameter, || {
+            Point::new(sort, shape.plans.find(window.asset_id, window.parameter))
+        });
         room.points -= self.points.len() - before;
         let Some(point) = self.points.get_mut(id) else { return };
         point.id = id;
+        let totals = Totals::of(&window.partials, window.partial);
+        let content = if shape.is_timed(shape.plans.get(point.plan), window.kind) {
+            let (held, carry) = (window.held.as_ref().map(Held::of), window.carry.as_ref().map(Held::of));
+            if end >= point.closed_through {
+                point.held = carry.clone().map(Box::new);
+                point.behind = window.carry.map_or(0, |carry| carry.behind_us);
+                point.sort = sort;
+            }
+            let stops = window.stops.iter().collect();
+            KeptContent::Timed(Box::new(KeptSeries::restored(totals, held, carry, stops)))
+        } else {
+            KeptContent::Folded(Child::of_totals(totals))
+        };
         point.closed_through = point.closed_through.max(end);
         let emitted = Emitted {
             point: id,
@@ -274,27 +309,27 @@ impl Lane {
             from_offset: window.from_offset,
             last_offset: window.offset,
             revision: window.revision,
-            unit,
+            unit: sort,
             time: window.gateway_time.as_micros(),
             mark: window.mark,
         };
-        let content = Content::Readings(statistics::Accumulator::of(window.statistics));
-        point.kept += u32::from(self.closed.keep(&emitted, content, &window.statistics));
+        point.kept += u32::from(self.closed.keep(&emitted, content));
         if window.offset != i64::MAX {
             self.replay_through = self.replay_through.max(window.offset);
         }
         self.replaying = true;
+        self.begun = false;
     }
 
-    /// The number of a unit; `None` when there are too many.
-    fn unit(&mut self, unit: Option<&str>) -> Option<u16> {
-        let known = self.units.iter().position(|known| known.as_deref() == unit);
+    /// The number of a unit and kind; `None` when there are too many.
+    fn sort(&mut self, unit: Option<&str>, kind: Kind) -> Option<u16> {
+        let known = self.sorts.iter().position(|known| known.kind == kind && known.unit.as_deref() == unit);
         let number = match known {
             Some(number) => number,
-            None if self.units.len() >= UNITS_MAX => return None,
+            None if self.sorts.len() >= SORTS_MAX => return None,
             None => {
-                self.units.push(unit.map(Into::into));
-                self.units.len() - 1
+                self.sorts.push(Sort { unit: unit.map(Into::into), kind });
+                self.sorts.len() - 1
             }
         };
         u16::try_from(number).ok()
@@ -308,52 +343,88 @@ impl Lane {
         sample: &Sample<'_>,
         out: &mut dyn FnMut(&Closed<'_>),
     ) -> Taken {
-        self.replaying = self.replaying && sample.offset <= self.replay_through;
+        if !sample.is_event {
+            self.replaying = self.replaying && sample.offset <= self.replay_through;
+        }
         let arrival = sample.gateway_time.as_micros();
-        self.advance(shape, room, arrival, out);
+        if !sample.is_event {
+            self.advance(shape, room, arrival, out);
+        }
         let (time, progress) = match sample.input {
-            Input::Value { time, .. } => (time, time.as_micros()),
+            Input::Reading { time, .. } | Input::Stop { time } => (time, time.as_micros()),
             Input::Child { start, .. } => (start, start.as_micros().saturating_add(shape.child_width)),
         };
-        let start = time.window_start(shape.width).as_micros();
-        let end = start.saturating_add(shape.width);
-        let Some(id) = self.point(room, sample) else { return Taken::NoRoom };
-        let progress = progress.min(arrival.saturating_add(AHEAD_MAX));
+        let (id, kind) = match self.point(shape, room, sample) {
+            Ok(found) => found,
+            Err(taken) => return taken,
+        };
         let Some(point) = self.points.get(id) else { return Taken::NoRoom };
-        let mut unit = point.unit;
-        if self.units[usize::from(unit)].as_deref() != sample.unit {
-            let Some(other) = self.unit(sample.unit) else { return Taken::NoRoom };
-            unit = other;
+        let mut sort = point.sort;
+        let known = &self.sorts[usize::from(sort)];
+        if !sample.is_event && (known.kind != kind || known.unit.as_deref() != sample.unit) {
+            let Some(other) = self.sort(sample.unit, kind) else { return Taken::NoRoom };
+            sort = other;
         }
-        let Self { points, timers, holds, closed, units, time, output_end, replaying, .. } = self;
-        let (asset_id, parameter, point) = points.entry_mut(id).expect("the id was found just now");
-        let mut rim = Rim { shape, room, closed, units, time: *time, mark: *output_end, asset_id, parameter, out };
-        if end > point.passed(shape) && point.unit != unit {
-            while !point.open.is_empty() {
-                let window = point.open.remove(0);
-                rim.close(point, window); // AGG-13: units never mix
+        let plan = shape.plans.get(point.plan);
+        let is_timed = shape.is_timed(plan, kind);
+        let counted = match sample.input {
+            Input::Reading { quality, .. } => shape.plans.counts(quality),
+            Input::Stop { .. } | Input::Child { .. } => true,
+        };
+        if !counted {
+            if !is_timed {
+                return Taken::Excluded;
             }
-            point.unit = unit;
+            // a value that does not count ends the one that held
+            let stop = Sample { input: Input::Stop { time }, ..*sample };
+            let taken = self.place(shape, room, (id, sort, kind), (time.as_micros(), None), &stop, out);
+            return if taken == Taken::Added { Taken::Excluded } else { taken };
+        }
+        let progress = (!sample.is_event).then(|| progress.min(arrival.saturating_add(AHEAD_MAX)));
+        if let (Input::Stop { .. }, false) = (sample.input, is_timed) {
+            return self.mark_gap(shape, room, (id, sort), time.as_micros(), sample);
+        }
+        self.place(shape, room, (id, sort, kind), (time.as_micros(), progress), sample, out)
+    }
+
+    /// Puts an input into its window.
+    fn place(
+        &mut self,
+        shape: &Shape,
+        room: &mut Room,
+        (id, sort, kind): (u32, u16, Kind),
+        (time, progress): (i64, Option<i64>),
+        sample: &Sample<'_>,
+        out: &mut dyn FnMut(&Closed<'_>),
+    ) -> Taken {
+        let Self { points, timers, holds, event_holds, closed, sorts, time: now, output_end, replaying, .. } = self;
+        let Some((asset_id, parameter, point)) = points.entry_mut(id) else { return Taken::NoRoom };
+        let mut rim =
+            Rim { shape, room, closed, timers, sorts, time: *now, mark: *output_end, asset_id, parameter, out };
+        let start = match point.open.last() {
+            // nearly always: no division needed
+            Some(last) if time >= last.start && time - last.start < shape.width => last.start,
+            _ => time - time.rem_euclid(shape.width),
+        };
+        let end = start.saturating_add(shape.width);
+        let is_stop = matches!(sample.input, Input::Stop { .. });
+        let passed = end <= point.passed(shape);
+        if !passed && point.sort != sort {
+            rim.close_all(point, true); // AGG-13: units never mix
+            point.sort = sort;
+            point.held = None;
         }
         let passed = end <= point.passed(shape);
         let windows = if passed { &mut point.late } else { &mut point.open };
-        match windows.binary_search_by_key(&start, |window| window.start) {
-            Ok(at) => {
-                let window = &mut windows[at];
-                if window.unit != unit {
-                    return Taken::Late;
-                }
-                if sample.offset > window.counted_through {
-                    window.content.add(&sample.input);
-                    window.last_offset = sample.offset;
-                }
-            }
-            Err(at) => {
-                let reopened = if passed { rim.reopen(id, point, start, sample, unit) } else { Ok(None) };
+        let place = match point::at(windows, start) {
+            Ok(place) => place,
+            Err(_) if is_stop && !passed && windows.is_empty() && point.held.is_none() => return Taken::Known,
+            Err(place) => {
+                let reopened = if passed { rim.reopen(point, start, sample, sort) } else { Ok(None) };
                 let window = match reopened {
-                    Ok(window) => window.unwrap_or_else(|| Window::new(start, sample, unit)),
+                    Ok(window) => window,
                     Err(taken) => {
-                        if taken == Taken::Known {
+                        if let (Taken::Known, Some(progress)) = (taken, progress) {
                             point.progress = point.progress.max(progress);
                             rim.close_passed(point);
                         }
@@ -364,79 +435,156 @@ impl Lane {
                     return Taken::NoRoom;
                 }
                 rim.room.windows -= 1;
+                let plan = shape.plans.get(point.plan);
+                let window =
+                    window.unwrap_or_else(|| Window::new(start, sort, point::empty(plan, &rim.sorts[usize::from(sort)], shape)));
                 let windows = if passed { &mut point.late } else { &mut point.open };
-                windows.insert(at, window);
-                let deadline = if passed {
-                    arrival.saturating_add(shape.lateness)
-                } else {
-                    // a point that runs behind the gateway's clock gets its delay on top
-                    let behind = arrival.saturating_sub(progress).max(0);
-                    end.saturating_add(behind).saturating_add(shape.lateness + SILENT_GRACE)
-                };
-                let step = deadline.div_euclid(TIMER_STEP).saturating_add(1).saturating_mul(TIMER_STEP);
-                let key = WindowKey { point: id, start, first_offset: sample.offset };
-                timers.entry(step).or_default().push(key);
-                let mark = rim.closed.mark().unwrap_or(*output_end);
-                holds.push_back(Hold { key, mark, floor: rim.closed.floor(), time: *time });
+                windows.insert(place, window);
+                place
             }
+        };
+        let windows = if passed { &mut point.late } else { &mut point.open };
+        let window = &mut windows[place];
+        if window.sort != sort {
+            return Taken::Late;
         }
-        point.progress = point.progress.max(progress);
-        rim.close_passed(point);
+        let (first_offset, first_event) = (window.first_offset, window.first_event);
+        window.add(kind, sample);
+        if !sample.is_event && first_offset == NONE {
+            window.first_offset = sample.offset;
+            let key = WindowKey { point: id, start, first_offset: sample.offset };
+            let mark = rim.closed.mark().unwrap_or(*output_end);
+            holds.push_back(Hold { key, mark, floor: rim.closed.floor(), time: *now });
+        }
+        if window.first_event != first_event {
+            event_holds.push_back((id, start, sample.offset));
+        }
+        if let Some(progress) = progress {
+            // a point that runs behind the gateway's clock gets its delay on top
+            point.behind = sample.gateway_time.as_micros().saturating_sub(progress).max(0);
+        }
+        if first_offset == NONE && (!sample.is_event || first_event == NONE) {
+            let deadline = if passed { now.saturating_add(shape.lateness) } else { rim.deadline(point, end, kind) };
+            let key = WindowKey { point: id, start, first_offset: if sample.is_event { NONE } else { sample.offset } };
+            rim.set_timer(deadline, key);
+        }
+        if let Some(progress) = progress {
+            point.progress = point.progress.max(progress);
+            rim.close_passed(point);
+        }
         if !*replaying {
             self.trim(shape);
         }
         Taken::Added
     }
 
-    /// Finds or makes the point; `None` when there is no room.
-    fn point(&mut self, room: &mut Room, sample: &Sample<'_>) -> Option<u32> {
+    /// A gap begins in a point whose readings are folded without their time: its first empty window is emitted (AGG-08).
+    fn mark_gap(
+        &mut self,
+        shape: &Shape,
+        room: &mut Room,
+        (id, sort): (u32, u16),
+        time: i64,
+        sample: &Sample<'_>,
+    ) -> Taken {
+        let Some(point) = self.points.get_mut(id) else { return Taken::NoRoom };
+        let start = time - time.rem_euclid(shape.width);
+        let has_readings = |start| self.closed.get(id, start).is_some() || point::at(&point.open, start).is_ok();
+        let start = if has_readings(start) { start.saturating_add(shape.width) } else { start };
+        let end = start.saturating_add(shape.width);
+        let place = match point::at(&point.open, start) {
+            Err(place) if end > point.passed(shape) => place,
+            _ => return Taken::Known,
+        };
+        if room.windows == 0 {
+            return Taken::NoRoom;
+        }
+        room.windows -= 1;
+        let content = point::empty(shape.plans.get(point.plan), &self.sorts[usize::from(sort)], shape);
+        let window = Window { first_event: sample.offset, ..Window::new(start, sort, content) };
+        point.open.insert(place, window);
+        self.event_holds.push_back((id, start, sample.offset));
+        let deadline = end.saturating_add(point.behind).saturating_add(shape.lateness + SILENT_GRACE);
+        set_timer(&mut self.timers, deadline, WindowKey { point: id, start, first_offset: NONE });
+        Taken::Added
+    }
+
+    /// Finds or makes the point, with the kind of the input.
+    fn point(&mut self, shape: &Shape, room: &mut Room, sample: &Sample<'_>) -> Result<(u32, Kind), Taken> {
+        let of_plan = |plan: &Plan, sorts: &[Sort], sort: u16| match &sample.input {
+            Input::Reading { value, .. } => plan.kind(value).ok_or(Taken::WrongKind),
+            Input::Child { kind, .. } => Ok(*kind),
+            Input::Stop { .. } => Ok(sorts[usize::from(sort)].kind),
+        };
         if let Some(id) = self.points.find_next(sample.asset_id, sample.parameter) {
-            return Some(id);
+            let Some(point) = self.points.get(id) else { return Err(Taken::NoRoom) };
+            return of_plan(shape.plans.get(point.plan), &self.sorts, point.sort).map(|kind| (id, kind));
         }
+        if let Input::Stop { .. } = sample.input {
+            return Err(Taken::Known); // nothing holds
+        }
+        let plan = shape.plans.find(sample.asset_id, sample.parameter);
+        let kind = of_plan(shape.plans.get(plan), &self.sorts, 0)?;
         if room.points == 0 {
-            return None;
+            return Err(Taken::NoRoom);
         }
-        let unit = self.unit(sample.unit)?;
+        let sort = self.sort(sample.unit, kind).ok_or(Taken::NoRoom)?;
         room.points -= 1;
-        let id = self.points.find_or_insert_with(sample.asset_id, sample.parameter, || Point::new(unit));
+        let id = self.points.find_or_insert_with(sample.asset_id, sample.parameter, || Point::new(sort, plan));
         if let Some(point) = self.points.get_mut(id) {
             point.id = id;
             point.closed_through = self.closed.floor(); // what was let go may have been of this point
         }
-        Some(id)
+        Ok((id, kind))
     }
 
-    /// Gives a closed window the windows back it was merged from; `false` when they do not make up what was emitted.
-    pub(super) fn complete(&mut self, asset: &str, parameter: &str, start: i64, mut children: Vec<Input>) -> bool {
+    /// Gives a closed window back what it was made from; `false` when that does not make up what was emitted.
+    pub(super) fn complete(&mut self, shape: &Shape, asset: &str, parameter: &str, start: i64, inputs: &[Input<'_>]) -> bool {
         let Some(id) = self.points.find(asset, parameter) else { return false };
-        let Some(Input::Child { .. }) = children.first() else { return false };
-        let mut content = Content::new(&children.remove(0));
-        for child in &children {
-            content.add(child);
+        let (Some(point), Some(kept)) = (self.points.get(id), self.closed.get(id, start)) else { return false };
+        let plan = shape.plans.get(point.plan);
+        let sort = &self.sorts[usize::from(kept.unit)];
+        let mut content = point::empty(plan, sort, shape);
+        for input in inputs {
+            match input {
+                Input::Reading { value, quality, .. } if shape.plans.counts(*quality) => {
+                    if plan.kind(value) == Some(sort.kind) {
+                        content.add(sort.kind, input);
+                    }
+                }
+                Input::Reading { .. } | Input::Stop { .. } => {} // the stops are kept
+                Input::Child { kind, .. } if *kind == sort.kind => content.add(sort.kind, input),
+                Input::Child { .. } => {}
+            }
         }
-        let Content::Children(children) = content else { return false };
-        self.closed.complete(id, start, children)
+        if matches!(&content, Content::Children(children) if children.is_empty()) {
+            return false;
+        }
+        self.closed.complete(id, start, content, Content::fold_children)
     }
 
     /// Moves the stream's time on and closes the windows whose time has come.
     pub(super) fn advance(&mut self, shape: &Shape, room: &mut Room, now: i64, out: &mut dyn FnMut(&Closed<'_>)) {
+        if !self.begun {
+            self.begun = true;
+            self.begin(shape, room, out);
+        }
         if now <= self.time {
             return;
         }
         self.time = now;
         while let Some(due) = self.timers.first_entry().filter(|entry| *entry.key() <= now) {
             for key in due.remove() {
-                let Self { points, closed, units, output_end, .. } = self;
+                let Self { points, closed, timers, sorts, output_end, .. } = self;
                 let Some((asset_id, parameter, point)) = points.entry_mut(key.point) else { continue };
                 let mut rim =
-                    Rim { shape, room, closed, units, time: now, mark: *output_end, asset_id, parameter, out };
-                if let Some(at) = find(&point.late, &key) {
+                    Rim { shape, room, closed, timers, sorts, time: now, mark: *output_end, asset_id, parameter, out };
+                if let Some(at) = point::find(&point.late, &key) {
                     let window = point.late.remove(at);
-                    rim.close(point, window);
-                } else if find(&point.open, &key).is_some() {
+                    rim.close_late(point, window);
+                } else if point::find(&point.open, &key).is_some() {
                     while point.open.first().is_some_and(|window| window.start <= key.start) {
-                        let window = point.open.remove(0);
-                        rim.close(point, window);
+                        rim.close_first(point, false);
                     }
                 }
             }
@@ -452,10 +600,22 @@ impl Lane {
         }
     }
 
+    /// Goes on with what held when the output was written, and mends what a crash left between two of its records.
+    fn begin(&mut self, shape: &Shape, room: &mut Room, out: &mut dyn FnMut(&Closed<'_>)) {
+        let timed = self.closed.timed();
+        let Self { points, closed, timers, sorts, output_end, time, .. } = self;
+        for (id, start) in timed {
+            let Some((asset_id, parameter, point)) = points.entry_mut(id) else { continue };
+            let mut rim =
+                Rim { shape, room, closed, timers, sorts, time: *time, mark: *output_end, asset_id, parameter, out };
+            rim.mend(point, start);
+        }
+    }
+
     fn trim(&mut self, shape: &Shape) {
-        let oldest = self.time.saturating_sub(REVISE_FOR);
+        let oldest = self.time.saturating_sub(shape.revise_for);
         let points = &mut self.points;
-        self.closed.trim(shape.kept_windows, shape.kept_children, oldest, |point| {
+        self.closed.trim(shape.kept_windows, shape.kept_parts, oldest, |point| {
             if let Some(point) = points.get_mut(point) {
                 point.kept = point.kept.saturating_sub(1);
             }
@@ -467,20 +627,33 @@ impl Lane {
         self.output_end = self.output_end.max(end);
     }
 
-    /// From where a restart would go on; `next` is the next input.
-    pub(super) fn checkpoint(&mut self, next: i64) -> Checkpoint {
+    /// From where a restart would go on; `next` and `next_event` are the next inputs.
+    pub(super) fn checkpoint(&mut self, next: i64, next_event: i64) -> Checkpoint {
         while let Some(Hold { key, .. }) = self.holds.front() {
             if self.points.get(key.point).is_some_and(|point| point.holds(key)) {
                 break;
             }
             self.holds.pop_front();
         }
-        match self.holds.front() {
-            Some(Hold { key, mark, floor, time }) => {
-                Checkpoint { offset: key.first_offset, mark: *mark, floor: *floor, time: *time, seen: next }
+        while let Some((point, start, offset)) = self.event_holds.front() {
+            if self.points.get(*point).is_some_and(|point| point.holds_event(*start, *offset)) {
+                break;
             }
+            self.event_holds.pop_front();
+        }
+        let event_offset = self.event_holds.front().map_or(next_event, |(_, _, offset)| *offset);
+        match self.holds.front() {
+            Some(Hold { key, mark, floor, time }) => Checkpoint {
+                offset: key.first_offset,
+                event_offset,
+                mark: *mark,
+                floor: *floor,
+                time: *time,
+                seen: next,
+            },
             None => Checkpoint {
                 offset: next,
+                event_offset,
                 mark: self.closed.mark().unwrap_or(self.output_end),
                 floor: self.closed.floor(),
                 time: self.time,
@@ -490,148 +663,22 @@ impl Lane {
     }
 }
 
-/// What closing a window touches beside its point.
-struct Rim<'l> {
-    shape: &'l Shape,
-    room: &'l mut Room,
-    closed: &'l mut ClosedWindows,
-    units: &'l [Option<Box<str>>],
-    time: i64,
-    mark: i64,
-    asset_id: &'l str,
-    parameter: &'l str,
-    out: &'l mut dyn FnMut(&Closed<'_>),
+/// When the windows of a silent point close at the latest.
+pub(super) fn silent_deadline(shape: &Shape, end: i64, behind: i64, hold: i64) -> i64 {
+    end.saturating_add(behind).saturating_add(shape.lateness + SILENT_GRACE).saturating_add(hold)
 }
 
-impl Rim<'_> {
-    /// Emits a window that was taken out of its point.
-    fn close(&mut self, point: &mut Point, window: Window) {
-        let end = window.start.saturating_add(self.shape.width);
-        point.closed_through = point.closed_through.max(end);
-        let statistics = window.content.fold();
-        let revision = window.revision + 1;
-        (self.out)(&Closed {
-            asset_id: self.asset_id,
-            parameter: self.parameter,
-            unit: self.units[usize::from(window.unit)].as_deref(),
-            start: Timestamp::from_micros(window.start),
-            end: Timestamp::from_micros(end),
-            statistics,
-            quality: statistics::quality(&statistics),
-            revision,
-            from_offset: window.from_offset,
-            offset: window.last_offset,
-        });
-        self.room.windows += 1;
-        let emitted = Emitted {
-            point: point.id,
-            start: window.start,
-            end,
-            from_offset: window.from_offset,
-            last_offset: window.last_offset,
-            revision,
-            unit: window.unit,
-            time: self.time,
-            mark: self.mark,
-        };
-        point.kept += u32::from(self.closed.keep(&emitted, window.content, &statistics));
-    }
-
-    /// Closes the windows the point has left behind.
-    fn close_passed(&mut self, point: &mut Point) {
-        let through = point.progress.saturating_sub(self.shape.lateness);
-        while point.open.first().is_some_and(|window| window.start.saturating_add(self.shape.width) <= through) {
-            let window = point.open.remove(0);
-            self.close(point, window);
-        }
-    }
-
-    /// A window that has passed, as it goes on with `sample`; `None` when nothing was emitted of it.
-    fn reopen(
-        &self,
-        id: u32,
-        point: &Point,
-        start: i64,
-        sample: &Sample<'_>,
-        unit: u16,
-    ) -> Result<Option<Window>, Taken> {
-        let end = start.saturating_add(self.shape.width);
-        let too_old = point.progress.max(point.closed_through).saturating_sub(end) > REVISE_FOR;
-        let Some(kept) = self.closed.get(id, start) else {
-            // what was let go may have been emitted
-            return if too_old || end <= self.closed.floor() { Err(Taken::Late) } else { Ok(None) };
-        };
-        if sample.offset <= kept.last_offset {
-            return Err(Taken::Known);
-        }
-        if too_old || kept.unit != unit {
-            return Err(Taken::Late);
-        }
-        let Some(mut content) = kept.content(self.shape.child_width > 0) else {
-            if kept.from_offset < 0 || kept.last_offset < kept.from_offset {
-                return Err(Taken::Late);
-            }
-            return Err(Taken::Incomplete {
-                start: Timestamp::from_micros(start),
-                end: Timestamp::from_micros(end),
-                from: kept.from_offset,
-                through: kept.last_offset,
-            });
-        };
-        content.add(&sample.input);
-        Ok(Some(Window {
-            start,
-            first_offset: sample.offset,
-            last_offset: sample.offset,
-            from_offset: kept.from_offset,
-            counted_through: kept.last_offset,
-            revision: kept.revision,
-            unit,
-            content,
-        }))
-    }
-}
-
-impl Point {
-    fn new(unit: u16) -> Self {
-        let (open, late) = (Vec::new(), Vec::new());
-        Self { id: 0, unit, progress: i64::MIN, closed_through: i64::MIN, open, late, kept: 0 }
-    }
-
-    /// Windows that end here or before do not wait for their inputs any more.
-    fn passed(&self, shape: &Shape) -> i64 {
-        self.closed_through.max(self.progress.saturating_sub(shape.lateness))
-    }
-
-    fn holds(&self, key: &WindowKey) -> bool {
-        find(&self.open, key).or_else(|| find(&self.late, key)).is_some()
-    }
-}
-
-impl Window {
-    fn new(start: i64, sample: &Sample<'_>, unit: u16) -> Self {
-        Self {
-            start,
-            first_offset: sample.offset,
-            last_offset: sample.offset,
-            from_offset: sample.offset,
-            counted_through: -1,
-            revision: 0,
-            unit,
-            content: Content::new(&sample.input),
-        }
-    }
-}
-
-/// The place of a window, when it is still the one meant.
-fn find(windows: &[Window], key: &WindowKey) -> Option<usize> {
-    let at = windows.binary_search_by_key(&key.start, |window| window.start).ok()?;
-    (windows[at].first_offset == key.first_offset).then_some(at)
+pub(super) fn set_timer(timers: &mut BTreeMap<i64, Vec<WindowKey>>, deadline: i64, key: WindowKey) {
+    let step = deadline.div_euclid(TIMER_STEP).saturating_add(1).saturating_mul(TIMER_STEP);
+    timers.entry(step).or_default().push(key);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use config::Aggregation;
+    use model::Value;
+    use model::aggregate::Times;
     use proptest::prelude::*;
 
     const T0: i64 = 1_769_680_800_000_000;
@@ -645,7 +692,8 @@ mod tests {
             unit: Some("C"),
             gateway_time: Timestamp::from_micros(T0 + gateway),
             offset,
-            input: Input::Value { value, quality: Quality::Good, time },
+            is_event: false,
+            input: Input::Reading { value: Value::Float(value), quality: Quality::Good, time },
         }
     }
 
@@ -657,7 +705,11 @@ mod tests {
         /// In seconds behind [`T0`].
         start: i64,
         end: i64,
-        statistics: Statistics,
+        kind: Kind,
+        totals: Totals,
+        held: Option<Held>,
+        carry: Option<Held>,
+        stops: Vec<i64>,
         revision: i64,
         from: i64,
         offset: i64,
@@ -682,7 +734,7 @@ mod tests {
         fn of(resolution: Resolution) -> Self {
             Self {
                 lane: Lane::default(),
-                shape: Shape::new(resolution, 10_000, 10_000),
+                shape: Shape::new(resolution, &Plans::new(&Aggregation::default()), 10_000, 10_000),
                 room: Room { points: 100, windows: 1000 },
                 emitted: Vec::new(),
                 written: Vec::new(),
@@ -716,13 +768,14 @@ mod tests {
                 let at = T0 + other.start * SECOND;
                 other.asset == sample.asset_id && at >= start.as_micros() && at < end.as_micros()
             };
-            let children = log[range].iter().filter(within).map(|other| child(other, 0).input).collect();
-            assert!(self.lane.complete(sample.asset_id, "t", start.as_micros(), children), "{sample:?}");
+            let children: Vec<Input<'_>> = log[range].iter().filter(within).map(|other| child(other, 0).input).collect();
+            assert!(self.lane.complete(&self.shape, sample.asset_id, "t", start.as_micros(), &children), "{sample:?}");
             self.take(&sample)
         }
 
         fn restore(&mut self, window: &Out, mark: usize) {
             self.lane.was_emitted(
+                &self.shape,
                 &mut self.room,
                 &Restored {
                     asset_id: &window.asset,
@@ -730,7 +783,12 @@ mod tests {
                     unit: window.unit.as_deref(),
                     start: Timestamp::from_micros(T0 + window.start * SECOND),
                     end: Timestamp::from_micros(T0 + window.end * SECOND),
-                    statistics: window.statistics,
+                    kind: window.kind,
+                    partials: window.totals.partials(),
+                    partial: window.totals.partial,
+                    held: window.held.as_ref().map(|held| held.carry(0)),
+                    carry: window.carry.as_ref().map(|held| held.carry(0)),
+                    stops: Times::Slice(&window.stops),
                     revision: window.revision,
                     from_offset: window.from,
                     offset: window.offset,
@@ -742,7 +800,7 @@ mod tests {
     }
 
     fn entry(closed: &Closed<'_>) -> (String, i64, i64) {
-        (closed.asset_id.to_owned(), (closed.start.as_micros() - T0) / SECOND, closed.statistics.count)
+        (closed.asset_id.to_owned(), (closed.start.as_micros() - T0) / SECOND, closed.totals.statistics.count)
     }
 
     fn out(closed: &Closed<'_>, time: i64) -> Out {
@@ -751,7 +809,11 @@ mod tests {
             unit: closed.unit.map(Into::into),
             start: (closed.start.as_micros() - T0).div_euclid(SECOND),
             end: (closed.end.as_micros() - T0).div_euclid(SECOND),
-            statistics: closed.statistics,
+            kind: closed.kind,
+            totals: closed.totals.clone(),
+            held: closed.held.as_ref().map(Held::of),
+            carry: closed.carry.as_ref().map(Held::of),
+            stops: closed.stops.to_vec(),
             revision: closed.revision,
             from: closed.from_offset,
             offset: closed.offset,
@@ -767,9 +829,12 @@ mod tests {
             unit: window.unit.as_deref(),
             gateway_time: Timestamp::from_micros(window.time),
             offset: i64::try_from(offset).unwrap(),
+            is_event: false,
             input: Input::Child {
                 start: Timestamp::from_micros(T0 + window.start * SECOND),
-                statistics: window.statistics,
+                kind: window.kind,
+                partials: window.totals.partials(),
+                partial: window.totals.partial,
             },
         }
     }
@@ -825,17 +890,17 @@ mod tests {
         bench.lane.resume(&Checkpoint { mark: 5, ..Checkpoint::START });
         bench.take(&sample("a", 10, 0, 0, 1.0));
         bench.take(&sample("b", 11, 0, 0, 1.0));
-        let checkpoint = bench.lane.checkpoint(12);
+        let checkpoint = bench.lane.checkpoint(12, 0);
         assert_eq!((checkpoint.offset, checkpoint.mark, checkpoint.seen, checkpoint.time), (10, 5, 12, T0));
         bench.take(&sample("a", 12, 9 * SECOND, 9 * SECOND, 1.0));
-        assert_eq!(bench.lane.checkpoint(13).offset, 11, "b is still open");
+        assert_eq!(bench.lane.checkpoint(13, 0).offset, 11, "b is still open");
         bench.lane.note_output_end(77);
         bench.advance(40 * SECOND);
-        let checkpoint = bench.lane.checkpoint(13);
+        let checkpoint = bench.lane.checkpoint(13, 0);
         assert_eq!((checkpoint.offset, checkpoint.mark), (13, 5), "what is kept is read back");
         bench.advance(25 * 3600 * SECOND);
-        assert_eq!(bench.lane.checkpoint(13).mark, 77, "a day later nothing is kept");
-        assert_eq!(bench.lane.checkpoint(13).floor, T0 + 10 * SECOND);
+        assert_eq!(bench.lane.checkpoint(13, 0).mark, 77, "a day later nothing is kept");
+        assert_eq!(bench.lane.checkpoint(13, 0).floor, T0 + 10 * SECOND);
     }
 
     #[test]
@@ -854,9 +919,9 @@ mod tests {
         }
         let revised: Vec<&Out> = seconds.written.iter().filter(|window| window.revision > 1).collect();
         assert_eq!(revised.len(), 1, "a burst makes one revision");
-        let s = revised[0].statistics;
+        let s = revised[0].totals.statistics;
         assert_eq!((revised[0].start, revised[0].revision, s.count, s.sum, s.max), (400, 2, 3, 31.0, 20.0));
-        minutes.shape.kept_children = 100; // so that the children of the minute are read again
+        minutes.shape.kept_parts = 100; // so that the children of the minute are read again
         for offset in 0..seconds.written.len() {
             let taken = minutes.feed(&seconds.written, offset);
             assert_eq!(taken, Taken::Added, "{offset}");
@@ -866,7 +931,7 @@ mod tests {
             .written
             .iter()
             .filter(|window| window.start == 360)
-            .map(|window| (window.revision, window.statistics.count, window.statistics.sum))
+            .map(|window| (window.revision, window.totals.statistics.count, window.totals.statistics.sum))
             .collect();
         assert_eq!(of_400, [(1, 60, 60.0), (2, 62, 90.0)], "the child replaced its entry");
         let others = minutes.written.iter().filter(|window| window.start != 360).all(|window| window.revision == 1);
@@ -988,7 +1053,7 @@ mod tests {
             let whole = run(Resolution::Second, children, log.len(), &[], commit_every, &seconds);
             let killed = run(Resolution::Second, children, log.len(), &kills, commit_every, &seconds);
             prop_assert_eq!(newest(&killed), newest(&whole));
-            let total: i64 = newest(&whole).values().map(|window| window.statistics.count).sum();
+            let total: i64 = newest(&whole).values().map(|window| window.totals.statistics.count).sum();
             prop_assert_eq!(total, i64::try_from(log.len()).unwrap(), "a reading is missing or counted twice");
             let minutes = |bench: &mut Bench, offset: usize| {
                 assert!(matches!(bench.feed(&whole, offset), Taken::Added | Taken::Known));
@@ -996,7 +1061,7 @@ mod tests {
             let whole_minutes = run(Resolution::Minute, children, whole.len(), &[], commit_every, &minutes);
             let killed_minutes = run(Resolution::Minute, children, whole.len(), &kills, commit_every, &minutes);
             prop_assert_eq!(newest(&killed_minutes), newest(&whole_minutes));
-            let total: i64 = newest(&whole_minutes).values().map(|window| window.statistics.count).sum();
+            let total: i64 = newest(&whole_minutes).values().map(|window| window.totals.statistics.count).sum();
             prop_assert_eq!(total, i64::try_from(log.len()).unwrap(), "a second is missing or counted twice");
         }
     }

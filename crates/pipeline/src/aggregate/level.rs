@@ -3,18 +3,29 @@
 use model::{Resolution, Timestamp};
 
 use super::lane::{Checkpoint, Closed, Lane, Restored, Room, Sample, Shape, Taken};
+use super::plan::Plans;
 use super::window::Input;
 
-/// Points with windows, over all partitions; readings of one more are counted and not aggregated (AGG-14).
-pub const POINTS_MAX: usize = 200_000;
-/// Open windows over all points; a reading that would open one more is counted and not aggregated (AGG-14).
-pub const OPEN_WINDOWS_MAX: usize = 1_000_000;
-/// Closed windows kept for late data, over all partitions in equal shares; the oldest are let go, and later inputs for
-/// windows that old are counted and dropped (AGG-06).
-const KEPT_WINDOWS_MAX: usize = 600_000;
-/// Children of closed windows kept, over all partitions in equal shares; the children of windows beyond are read again from
-/// the input when late data comes.
-const KEPT_CHILDREN_MAX: usize = 600_000;
+/// What a level may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Points with windows, over all partitions; readings of one more are counted and not aggregated (AGG-14).
+    pub points_max: usize,
+    /// Open windows over all points; a reading that would open one more is counted and not aggregated (AGG-14).
+    pub windows_max: usize,
+    /// Closed windows kept for late data, over all partitions in equal shares; the oldest are let go, and later inputs for
+    /// windows that old are counted and dropped (AGG-06).
+    pub kept_max: usize,
+    /// Children and readings of closed windows kept, over all partitions in equal shares; those of windows beyond are
+    /// read again from the input when late data comes.
+    pub kept_parts_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { points_max: 200_000, windows_max: 1_000_000, kept_max: 600_000, kept_parts_max: 600_000 }
+    }
+}
 
 /// All open windows of a resolution. Pure: the same inputs in the same order close the same windows.
 #[derive(Debug)]
@@ -26,12 +37,13 @@ pub struct Level {
 }
 
 impl Level {
-    pub fn new(resolution: Resolution, partitions: usize, points_max: usize, windows_max: usize) -> Self {
+    pub fn new(resolution: Resolution, plans: &Plans, partitions: usize, limits: Limits) -> Self {
+        let shares = partitions.max(1);
         Self {
-            shape: Shape::new(resolution, KEPT_WINDOWS_MAX / partitions.max(1), KEPT_CHILDREN_MAX / partitions.max(1)),
+            shape: Shape::new(resolution, plans, limits.kept_max / shares, limits.kept_parts_max / shares),
             lanes: std::iter::repeat_with(Lane::default).take(partitions).collect(),
-            room: Room { points: points_max, windows: windows_max },
-            windows_max,
+            room: Room { points: limits.points_max, windows: limits.windows_max },
+            windows_max: limits.windows_max,
         }
     }
 
@@ -42,10 +54,10 @@ impl Level {
 
     /// Takes in a window that the output already holds: it is never emitted again as it is.
     pub fn was_emitted(&mut self, partition: usize, window: &Restored<'_>) {
-        self.lanes[partition].was_emitted(&mut self.room, window);
+        self.lanes[partition].was_emitted(&self.shape, &mut self.room, window);
     }
 
-    /// Answers [`Taken::Incomplete`] with the windows a closed one was merged from, in the order of their offsets; `false`
+    /// Answers [`Taken::Incomplete`] with what a closed window was made from, in the order of the offsets; `false`
     /// when they do not make up what was emitted, so that it cannot be changed any more.
     pub fn complete(
         &mut self,
@@ -53,9 +65,9 @@ impl Level {
         asset_id: &str,
         parameter: &str,
         start: Timestamp,
-        children: Vec<Input>,
+        inputs: &[Input<'_>],
     ) -> bool {
-        self.lanes[partition].complete(asset_id, parameter, start.as_micros(), children)
+        self.lanes[partition].complete(&self.shape, asset_id, parameter, start.as_micros(), inputs)
     }
 
     /// Takes one input in; windows that close on the way go to `out`.
@@ -73,9 +85,10 @@ impl Level {
         self.lanes[partition].note_output_end(end);
     }
 
-    /// From where a restart would go on, once everything emitted so far is safe; `next` is the next input.
-    pub fn checkpoint(&mut self, partition: usize, next: i64) -> Checkpoint {
-        self.lanes[partition].checkpoint(next)
+    /// From where a restart would go on, once everything emitted so far is safe; `next` and
+    /// `next_event` are the next inputs.
+    pub fn checkpoint(&mut self, partition: usize, next: i64, next_event: i64) -> Checkpoint {
+        self.lanes[partition].checkpoint(next, next_event)
     }
 
     pub fn open_windows(&self) -> usize {

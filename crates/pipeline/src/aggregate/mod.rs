@@ -1,15 +1,23 @@
 //! Aggregation: tumbling windows by device time, kept as partials so that longer windows merge shorter ones exactly.
 //!
-//! [`statistics`] is the arithmetic, [`window`] one open window, [`Level`] all open windows of one resolution with the
-//! decisions when they open and close. Late data opens a closed window again and it is emitted with the next revision
-//! (AGG-06); [`closed`] keeps what that takes.
+//! [`statistics`] and [`totals`] are the arithmetic; [`plan`] says what is done with a point; [`window`] and [`series`] are
+//! what is in a window; [`lane`] decides when windows open and close, [`rim`] what then happens, [`closed`] what is kept of
+//! them. [`Level`] is all of one resolution. Late data makes the next revision of its window (AGG-06).
 
 mod closed;
+mod counter;
 mod lane;
 mod level;
+pub mod plan;
+mod point;
+mod rim;
+mod series;
 pub mod statistics;
-pub mod window;
+pub mod totals;
+mod window;
 
 pub use lane::{Checkpoint, Closed, Restored, Sample, Taken};
-pub use level::{Level, OPEN_WINDOWS_MAX, POINTS_MAX};
+pub use level::{Level, Limits};
+pub use plan::Plans;
+pub use totals::Totals;
 pub use window::Input;

@@ -5,10 +5,10 @@
 use model::{Quality, Statistics, Timestamp};
 
 /// Share of readings that must be GOOD for the window to be GOOD.
-const GOOD_SHARE_MIN: f64 = 0.95;
+pub(super) const GOOD_SHARE_MIN: f64 = 0.95;
 
 /// Statistics that grow, reading by reading or window by window.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Accumulator {
     so_far: Statistics,
     /// What the sum lost to rounding.
@@ -26,15 +26,56 @@ impl Accumulator {
         Self { so_far: statistics, lost: 0.0 }
     }
 
-    /// Adds one reading.
+    /// Readings so far.
+    pub fn count(&self) -> i64 {
+        self.so_far.count
+    }
+
+    /// Adds one reading: what [`Accumulator::merge`] does, for the many.
+    #[inline]
     pub fn add(&mut self, value: f64, quality: Quality, time: Timestamp) {
-        self.merge(&single(value, quality, time));
+        let s = &mut self.so_far;
+        if s.count == 0 {
+            *s = single(value, quality, time);
+            return;
+        }
+        s.count += 1;
+        let delta = value - s.mean;
+        s.mean += delta / as_float(s.count);
+        s.m2 += delta * (value - s.mean);
+        let sum = s.sum + value;
+        self.lost += if s.sum.abs() >= value.abs() { (s.sum - sum) + value } else { (value - sum) + s.sum };
+        s.sum = sum;
+        if value < s.min || (value == s.min && time < s.min_time) {
+            (s.min, s.min_time) = (value, time);
+        }
+        if value > s.max || (value == s.max && time < s.max_time) {
+            (s.max, s.max_time) = (value, time);
+        }
+        if time < s.first_time {
+            (s.first, s.first_time) = (value, time);
+        }
+        if time >= s.last_time {
+            (s.last, s.last_time) = (value, time);
+        }
+        match quality {
+            Quality::Good => s.good_count += 1,
+            Quality::Suspect => s.suspect_count += 1,
+            Quality::Uncertain => s.uncertain_count += 1,
+            Quality::Bad => {}
+        }
     }
 
     /// Adds the statistics of other readings: `n = nA + nB`, `δ = meanB - meanA`, `mean += δ·nB/n`,
     /// `M2 = M2A + M2B + δ²·nA·nB/n`.
     pub fn merge(&mut self, other: &Statistics) {
         let s = &mut self.so_far;
+        if s.count == 0 || other.count == 0 {
+            if other.count > 0 {
+                *s = *other;
+            }
+            return;
+        }
         let (ours, theirs) = (as_float(s.count), as_float(other.count));
         let all = ours + theirs;
         let delta = other.mean - s.mean;
@@ -67,11 +108,9 @@ impl Accumulator {
     }
 }
 
-/// Quality of a window: GOOD when at least 95 % of its readings are (AGG-04).
-///
-/// How much of the window's time they cover is not weighed: without time weighting a reading covers no span.
+/// Quality of readings whose time is not looked at: GOOD when at least 95 % of them are (AGG-04).
 pub fn quality(statistics: &Statistics) -> Quality {
-    let good = as_float(statistics.good_count) >= GOOD_SHARE_MIN * as_float(statistics.count);
+    let good = statistics.count > 0 && as_float(statistics.good_count) >= GOOD_SHARE_MIN * as_float(statistics.count);
     if good { Quality::Good } else { Quality::Uncertain }
 }
 

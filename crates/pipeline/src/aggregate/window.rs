@@ -1,140 +1,227 @@
-//! One open window: readings folded as they come, or the shorter windows it is merged from.
+//! One window: readings folded as they come, readings kept until their time can be weighed, or the shorter windows it is
+//! merged from.
 //!
 //! A window of windows keeps its children by their start, so that a child told again replaces its entry (AGG-05) and the
-//! result does not depend on the order of arrival. A child of one reading, the usual case of a slow point, is kept small.
+//! result does not depend on the order of arrival. A child of one plain reading, the usual case of a slow point, is kept
+//! small.
 
-use model::{Quality, Statistics, Timestamp};
+use std::sync::Arc;
 
+use model::aggregate::{self as wire, Coverage, Partials};
+use model::{Kind, Quality, Statistics, Timestamp, Value};
+
+use super::plan::Plan;
+use super::series::{Moment, Series};
 use super::statistics::Accumulator;
+use super::totals::{Extra, Sum, Totals};
 
 /// What enters a window.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Input {
-    /// A number at its device time.
-    Value { value: f64, quality: Quality, time: Timestamp },
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// A value at its device time.
+    Reading { value: Value<'a>, quality: Quality, time: Timestamp },
+    /// What held does not hold any more: BAD, a gap, a silence (AGG-07).
+    Stop { time: Timestamp },
     /// A shorter window that begins at `start`.
-    Child { start: Timestamp, statistics: Statistics },
+    Child { start: Timestamp, kind: Kind, partials: Partials<'a>, partial: bool },
 }
 
-/// The content of an open window.
+/// The content of a window.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Content {
+pub(super) enum Content {
     Readings(Accumulator),
+    /// Readings of angles.
+    Angles(Box<Sum>),
+    Series(Box<Series>),
     /// Sorted by start.
     Children(Vec<(Timestamp, Child)>),
 }
 
 /// A child, in as little memory as it needs.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Child {
+pub(super) enum Child {
     One { value: f64, quality: Quality, time: Timestamp },
-    Many(Box<Statistics>),
+    Many(Box<Totals>),
 }
 
 impl Child {
-    pub(super) fn new(statistics: &Statistics) -> Self {
-        if statistics.count != 1 {
-            return Self::Many(Box::new(*statistics));
-        }
-        let quality = match (statistics.good_count, statistics.suspect_count) {
+    fn of_partials(partials: &Partials<'_>, partial: bool) -> Self {
+        let plain = partials.coverage.is_none() && matches!(partials.extra, wire::Extra::None) && !partial;
+        Self::one(&partials.statistics, plain).unwrap_or_else(|| Self::Many(Box::new(Totals::of(partials, partial))))
+    }
+
+    pub(super) fn of_totals(totals: Totals) -> Self {
+        let plain = totals.coverage.is_none() && totals.extra == Extra::None && !totals.partial;
+        Self::one(&totals.statistics, plain).unwrap_or_else(|| Self::Many(Box::new(totals)))
+    }
+
+    fn one(s: &Statistics, plain: bool) -> Option<Self> {
+        let quality = match (s.good_count, s.suspect_count) {
             (1, _) => Quality::Good,
             (_, 1) => Quality::Suspect,
             _ => Quality::Uncertain,
         };
-        Self::One { value: statistics.first, quality, time: statistics.first_time }
+        (plain && s.count == 1).then_some(Self::One { value: s.first, quality, time: s.first_time })
     }
 
-    pub(super) fn statistics(&self) -> Statistics {
-        self.accumulator().finish()
-    }
-
-    fn accumulator(&self) -> Accumulator {
+    pub(super) fn totals(&self) -> Totals {
         match self {
-            Self::One { value, quality, time } => Accumulator::of_reading(*value, *quality, *time),
-            Self::Many(statistics) => Accumulator::of(**statistics),
+            Self::One { value, quality, time } => Totals {
+                statistics: Accumulator::of_reading(*value, *quality, *time).finish(),
+                ..Totals::default()
+            },
+            Self::Many(totals) => (**totals).clone(),
         }
+    }
+
+    /// Neither a reading nor time that is known: a gap begins here.
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Many(totals) if totals.is_empty())
     }
 }
 
 impl Content {
-    /// Begins with the first input.
-    pub fn new(input: &Input) -> Self {
-        match *input {
-            Input::Value { value, quality, time } => Self::Readings(Accumulator::of_reading(value, quality, time)),
-            Input::Child { start, ref statistics } => Self::Children(vec![(start, Child::new(statistics))]),
+    /// The content of a window before its first input; `of_children` at levels that merge windows.
+    pub(super) fn empty(plan: &Plan, kind: Kind, of_children: bool) -> Self {
+        match kind {
+            _ if of_children => Self::Children(Vec::new()),
+            _ if plan.is_timed(kind) => Self::Series(Box::default()),
+            Kind::Angle => Self::Angles(Box::new(Sum::of(Totals::empty(kind, false, false)))),
+            _ => Self::Readings(Accumulator::default()),
         }
     }
 
-    /// Takes a further input in. A window holds readings or windows, never both.
-    pub fn add(&mut self, input: &Input) {
+    /// Takes an input in.
+    #[inline]
+    pub(super) fn add(&mut self, kind: Kind, input: &Input<'_>) {
         match (self, input) {
-            (Self::Readings(all), Input::Value { value, quality, time }) => all.add(*value, *quality, *time),
-            (Self::Children(children), Input::Child { start, statistics }) => {
-                let child = Child::new(statistics);
+            (Self::Readings(all), Input::Reading { value, quality, time }) => {
+                if let Some(number) = value.as_number() {
+                    all.add(number, *quality, *time);
+                }
+            }
+            (content, input) => content.add_other(kind, input),
+        }
+    }
+
+    fn add_other(&mut self, kind: Kind, input: &Input<'_>) {
+        match (self, input) {
+            (Self::Angles(all), Input::Reading { value, quality, time }) => {
+                if let Some(degrees) = value.as_number() {
+                    all.add_angle(degrees, *quality, *time);
+                }
+            }
+            (Self::Series(series), Input::Reading { value, quality, time }) => {
+                let like: Option<Arc<str>> = series.moments.last().and_then(|moment| moment.state.clone());
+                series.add(Moment::new(kind, value, *quality, *time, like.as_ref()));
+            }
+            (Self::Series(series), Input::Stop { time }) => {
+                series.stop(time.as_micros());
+            }
+            (Self::Children(children), Input::Child { start, partials, partial, .. }) => {
+                let child = Child::of_partials(partials, *partial);
                 match children.binary_search_by_key(start, |(start, _)| *start) {
                     Ok(at) => children[at].1 = child,
                     Err(at) => children.insert(at, (*start, child)),
                 }
             }
-            (Self::Readings(all), Input::Child { statistics, .. }) => all.merge(statistics),
-            (Self::Children(_), Input::Value { .. }) => {
-                debug_assert!(false, "readings never reach a level that merges windows");
-            }
+            (Self::Readings(_) | Self::Angles(_), Input::Stop { .. }) => {} // a stop says nothing of readings
+            (_, _) => debug_assert!(false, "readings never reach a level that merges windows, nor windows another"),
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Children(children) if children.is_empty())
+    /// True when the last of the children marks the beginning of a gap.
+    pub(super) fn ends_in_gap(&self) -> bool {
+        matches!(self, Self::Children(children) if children.last().is_some_and(|(_, child)| child.is_empty()))
     }
 
-    /// The window's statistics.
-    pub fn fold(&self) -> Statistics {
+    /// Everything but a series, which needs to know what held before.
+    pub(super) fn fold(&self, plan: &Plan, kind: Kind, width: i64) -> Totals {
         match self {
-            Self::Readings(all) => all.finish(),
+            Self::Readings(all) => {
+                let statistics = all.finish();
+                Totals { statistics, coverage: sampled(plan, &statistics, width), ..Totals::default() }
+            }
+            Self::Angles(all) => {
+                let mut totals = Sum::clone(all).finish();
+                totals.coverage = sampled(plan, &totals.statistics, width);
+                totals
+            }
+            Self::Series(_) => {
+                debug_assert!(false, "a series is folded with what held before");
+                Totals::default()
+            }
+            Self::Children(children) if children.is_empty() => Totals::empty(kind, false, false),
+            Self::Children(_) => self.fold_children(),
+        }
+    }
+
+    /// The merge of the children; nothing where there is none.
+    pub(super) fn fold_children(&self) -> Totals {
+        match self {
             Self::Children(children) => {
-                let mut children = children.iter().map(|(_, child)| child.accumulator());
-                let mut all = children.next().expect("a window is made with its first child");
+                let mut children = children.iter().map(|(_, child)| child);
+                let Some(first) = children.next() else { return Totals::default() };
+                let mut all = Sum::of(first.totals());
                 for child in children {
-                    all.merge(&child.finish());
+                    match child {
+                        Child::One { value, quality, time } => all.add_reading(*value, *quality, *time),
+                        Child::Many(totals) => all.add(totals),
+                    }
                 }
                 all.finish()
             }
+            Self::Readings(_) | Self::Angles(_) | Self::Series(_) => Totals::default(),
         }
     }
+}
+
+/// What readings at a known interval cover: each of them its interval.
+fn sampled(plan: &Plan, s: &Statistics, width: i64) -> Option<Coverage> {
+    let interval = plan.interval?;
+    let of = |count: i64| count.saturating_mul(interval).min(width);
+    Some(Coverage { covered_us: of(s.count), good_us: of(s.good_count), integral: None })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::Plans;
 
-    fn child(second: i64, values: &[f64]) -> Input {
+    fn plain() -> Plans {
+        Plans::new(&config::Aggregation::default())
+    }
+
+    fn child(second: i64, values: &[f64]) -> Input<'static> {
         let start = Timestamp::from_millis(second * 1000);
         let mut all = Accumulator::of_reading(values[0], Quality::Good, start);
         for value in &values[1..] {
             all.add(*value, Quality::Good, start.plus_micros(1));
         }
-        Input::Child { start, statistics: all.finish() }
+        let partials = Partials { statistics: all.finish(), coverage: None, extra: wire::Extra::None };
+        Input::Child { start, kind: Kind::Value, partials, partial: false }
+    }
+
+    fn fold(children: &[Input<'_>]) -> Totals {
+        let mut content = Content::Children(Vec::new());
+        children.iter().for_each(|child| content.add(Kind::Value, child));
+        content.fold(plain().get(0), Kind::Value, 60_000_000)
     }
 
     #[test]
     fn a_revised_child_replaces_its_entry_and_order_does_not_matter() {
         // AGG-05
-        let mut content = Content::new(&child(2, &[5.0, 7.0]));
-        content.add(&child(1, &[100.0]));
-        content.add(&child(3, &[1.0]));
-        content.add(&child(1, &[3.0, 3.0]));
-        let mut in_order = Content::new(&child(1, &[3.0, 3.0]));
-        in_order.add(&child(2, &[5.0, 7.0]));
-        in_order.add(&child(3, &[1.0]));
-        assert_eq!(content.fold(), in_order.fold());
-        let s = content.fold();
+        let told_again = [child(2, &[5.0, 7.0]), child(1, &[100.0]), child(3, &[1.0]), child(1, &[3.0, 3.0])];
+        let in_order = [child(1, &[3.0, 3.0]), child(2, &[5.0, 7.0]), child(3, &[1.0])];
+        assert_eq!(fold(&told_again), fold(&in_order));
+        let s = fold(&in_order).statistics;
         assert_eq!((s.count, s.sum, s.first, s.last, s.max), (5, 19.0, 3.0, 1.0, 7.0));
     }
 
     #[test]
     fn a_child_of_one_reading_folds_like_the_reading() {
-        let Input::Child { statistics, .. } = child(1, &[4.5]) else { unreachable!() };
-        assert_eq!(Child::new(&statistics).accumulator().finish(), statistics);
+        let Input::Child { partials, .. } = child(1, &[4.5]) else { unreachable!() };
+        assert_eq!(Child::of_partials(&partials, false).totals().statistics, partials.statistics);
         assert!(size_of::<Child>() <= 24);
     }
 }

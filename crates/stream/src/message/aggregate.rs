@@ -3,7 +3,7 @@
 //! Version 2 has more fields at the end than version 1, each with a default. A record that ends where version 1 ended is
 //! of version 1, so the reader need not be told which one it has (REC-05).
 
-use model::aggregate::{Carry, Counts, Coverage, Extra, Partials, StateTimes, States, Vector};
+use model::aggregate::{Carry, Counts, Coverage, Extra, Partials, StateTimes, States, Times, Vector};
 use model::{Aggregate, Kind, Resolution, Statistics, TextMap, Timestamp};
 
 use super::telemetry::{quality, quality_index};
@@ -46,7 +46,9 @@ pub fn encode(out: &mut Vec<u8>, schema_id: i32, window: &Aggregate<'_>) {
     put_optional_long(out, coverage.map(|coverage| coverage.good_us));
     put_double(out, window.percent_good());
     put_extra(out, &window.partials.extra);
+    put_carry(out, window.held.as_ref());
     put_carry(out, window.carry.as_ref());
+    put_stops(out, window.stops);
 }
 
 fn put_statistics(out: &mut Vec<u8>, s: &Statistics) {
@@ -114,7 +116,21 @@ fn put_carry(out: &mut Vec<u8>, carry: Option<&Carry<'_>>) {
     put_double(out, carry.number);
     put_optional_text(out, carry.state);
     put_long(out, quality_index(carry.quality));
+    put_double(out, carry.counted);
     put_long(out, carry.behind_us);
+}
+
+fn put_stops(out: &mut Vec<u8>, stops: Times<'_>) {
+    match stops {
+        Times::Packed(packed) => out.extend_from_slice(packed),
+        Times::Slice(stops) => {
+            if !stops.is_empty() {
+                put_long(out, i64::try_from(stops.len()).expect("a slice is shorter than 2^63"));
+                stops.iter().for_each(|stop| put_long(out, *stop));
+            }
+            out.push(0);
+        }
+    }
 }
 
 fn put_optional_double(out: &mut Vec<u8>, number: Option<f64>) {
@@ -172,7 +188,9 @@ pub fn decode(body: &[u8]) -> Result<Aggregate<'_>, DecodeError> {
         quality,
         partial,
         revision,
+        held: None,
         carry: None,
+        stops: Times::default(),
         flags,
         gateway_time,
         gateway_id: metadata.get("gateway_id").unwrap_or(""),
@@ -184,7 +202,9 @@ pub fn decode(body: &[u8]) -> Result<Aggregate<'_>, DecodeError> {
     window.partials.coverage = take_coverage(&mut reader, integral)?;
     reader.double("percent_good")?;
     window.partials.extra = take_extra(&mut reader)?;
+    window.held = take_carry(&mut reader)?;
     window.carry = take_carry(&mut reader)?;
+    window.stops = Times::Packed(reader.longs("stops")?);
     reader.finish()?;
     Ok(window)
 }
@@ -254,9 +274,10 @@ fn take_carry<'a>(reader: &mut Reader<'a>) -> Result<Option<Carry<'a>>, DecodeEr
         number: reader.double("number")?,
         state: reader.optional_text("state")?,
         quality: quality(reader.long("quality")?)?,
+        counted: reader.double("counted")?,
         behind_us: reader.long("behind_us")?,
     };
-    finite(&[carry.number], "carry")?;
+    finite(&[carry.number, carry.counted], "carry")?;
     Ok(Some(carry))
 }
 
@@ -293,7 +314,9 @@ pub fn plain<'a>(
         quality: model::Quality::Good,
         partial: false,
         revision: 1,
+        held: None,
         carry: None,
+        stops: Times::default(),
         flags: model::TextList::default(),
         gateway_time: window_start,
         gateway_id: "",

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use model::aggregate::{Carry, Coverage, Extra, Partials, StateTimes, States};
+use model::aggregate::{Carry, Coverage, Extra, Partials, StateTimes, States, Times};
 use model::{
     Aggregate, Alarm, AlarmChange, Classification, Kind, Quality, Reading, Resolution, Statistics, TextList, TextMap,
     Timestamp, Value, ValueType,
@@ -85,12 +85,16 @@ pub(crate) fn states() -> Aggregate<'static> {
         coverage: Some(Coverage { covered_us: 50_500_000, good_us: 50_000_000, integral: None }),
         extra: Extra::States(States { transitions: 2, first: "run", last: "run", times: StateTimes::Owned(&TIMES) }),
     };
+    let carry =
+        Carry { time: time(-9), number: 0.5, state: Some("run"), quality: Quality::Good, counted: 1.5, behind_us: 7 };
     Aggregate {
         kind: Kind::Enum,
         partials,
         quality: Quality::Uncertain,
         partial: true,
-        carry: Some(Carry { time: time(9), number: 0.0, state: Some("run"), quality: Quality::Good, behind_us: 7 }),
+        held: Some(carry),
+        carry: Some(Carry { time: time(9), ..carry }),
+        stops: Times::Slice(&[1_769_680_805_000_000, -1]),
         flags: TextList::Slice(&["gap_before"]),
         ..aggregate()
     }

@@ -1,0 +1,338 @@
+//! Windows that are about time: averages over time, counters, truths and states (AGG-07, AGG-10, AGG-11).
+//!
+//! Readings are kept until the window closes, sorted by device time, so that the order of their arrival does not matter.
+//! A window is its *head*, from its start to its first reading, in which the value from before holds, and its *body*. The
+//! head follows from what [`Held`] says and from the first reading alone, so it can be exchanged later without the body.
+
+use std::sync::Arc;
+
+use config::aggregation::Averaging;
+use model::aggregate::{Carry, Counts};
+use model::{Kind, Quality, Timestamp, Value};
+
+use super::counter::{self, Step};
+use super::plan::Plan;
+use super::statistics::Accumulator;
+use super::totals::{Extra, Totals, as_float};
+
+/// A reading of a window about time.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Moment {
+    pub(super) time: i64,
+    /// 0 or 1 of a truth, 0 of a state.
+    pub(super) number: f64,
+    pub(super) state: Option<Arc<str>>,
+    pub(super) quality: Quality,
+}
+
+/// What holds at the start of a window.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Held {
+    pub(super) moment: Moment,
+    /// Of a counter: what was counted since `moment` already.
+    pub(super) counted: f64,
+}
+
+/// The readings of a window, and the times at which what held stopped to hold; both ascending.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Series {
+    pub(super) moments: Vec<Moment>,
+    pub(super) stops: Vec<i64>,
+}
+
+/// Where and how a window is folded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame<'p> {
+    pub(super) plan: &'p Plan,
+    pub(super) kind: Kind,
+    pub(super) start: i64,
+    pub(super) end: i64,
+}
+
+/// What a bool is called.
+pub(super) fn truth(truth: bool) -> &'static str {
+    if truth { "true" } else { "false" }
+}
+
+impl Moment {
+    /// The reading as its kind sees it. `like` lends its state when it is the same, so that texts are not copied.
+    pub(super) fn new(kind: Kind, value: &Value<'_>, quality: Quality, time: Timestamp, like: Option<&Arc<str>>) -> Self {
+        let number = value.as_number().unwrap_or(0.0);
+        let shared = |text: &str| match like {
+            Some(like) if **like == *text => Arc::clone(like),
+            _ => Arc::from(text),
+        };
+        let (number, state) = match (kind, value) {
+            (Kind::Bool, Value::Bool(is)) => (f64::from(u8::from(*is)), Some(shared(truth(*is)))),
+            (Kind::Bool, _) => (f64::from(u8::from(number != 0.0)), Some(shared(truth(number != 0.0)))),
+            (Kind::Enum, Value::Text(text)) => (0.0, Some(shared(text))),
+            (Kind::Enum, Value::Bool(is)) => (0.0, Some(shared(truth(*is)))),
+            (Kind::Enum, Value::Int(number)) => (0.0, Some(shared(&number.to_string()))),
+            (Kind::Enum, _) => (0.0, Some(shared(&number.to_string()))),
+            _ => (number, None),
+        };
+        Self { time: time.as_micros(), number, state, quality }
+    }
+
+    fn statistics(&self) -> Accumulator {
+        Accumulator::of_reading(self.number, self.quality, Timestamp::from_micros(self.time))
+    }
+}
+
+impl Held {
+    /// For the wire.
+    pub(super) fn carry(&self, behind_us: i64) -> Carry<'_> {
+        let Moment { time, number, ref state, quality } = self.moment;
+        let time = Timestamp::from_micros(time);
+        Carry { time, number, state: state.as_deref(), quality, counted: self.counted, behind_us }
+    }
+
+    /// From the wire.
+    pub(super) fn of(carry: &Carry<'_>) -> Self {
+        let Carry { time, number, state, quality, counted, .. } = *carry;
+        Self { moment: Moment { time: time.as_micros(), number, state: state.map(Arc::from), quality }, counted }
+    }
+}
+
+impl Series {
+    pub(super) fn add(&mut self, moment: Moment) {
+        // of two readings at one time the order is that of their values, whichever came first
+        let before = |known: &Moment| {
+            (known.time, known.state.as_deref()) < (moment.time, moment.state.as_deref())
+                || (known.time == moment.time
+                    && known.state == moment.state
+                    && known.number.total_cmp(&moment.number).is_le())
+        };
+        let at = if self.moments.last().is_none_or(before) {
+            self.moments.len()
+        } else {
+            self.moments.partition_point(before)
+        };
+        self.moments.insert(at, moment);
+    }
+
+    /// True when it is a new one.
+    pub(super) fn stop(&mut self, time: i64) -> bool {
+        match self.stops.binary_search(&time) {
+            Ok(_) => false,
+            Err(at) => {
+                self.stops.insert(at, time);
+                true
+            }
+        }
+    }
+
+    /// The window, and what holds at its end. `next` is the first reading behind the window, when it is known.
+    pub(super) fn fold(&self, frame: &Frame<'_>, held: Option<&Held>, next: Option<(i64, f64)>) -> (Totals, Option<Held>) {
+        let mut totals = self.body(frame, next);
+        frame.head(&mut totals, held, self.moments.first(), &self.stops, 1);
+        if let (Kind::Counter, true, Some(held)) = (frame.kind, self.moments.is_empty(), held) {
+            frame.counter_passes(&mut totals, held, next);
+        }
+        (totals, self.held_at_end(frame, held, next))
+    }
+
+    /// Everything from the first reading on.
+    fn body(&self, frame: &Frame<'_>, next: Option<(i64, f64)>) -> Totals {
+        let mut totals = frame.empty();
+        let mut statistics = Accumulator::default();
+        for (i, moment) in self.moments.iter().enumerate() {
+            statistics.merge(&moment.statistics().finish());
+            match self.moments.get(i + 1) {
+                Some(following) => frame.between(&mut totals, moment, following, frame.start, &self.stops, 1.0),
+                None => frame.tail(&mut totals, moment, next, &self.stops),
+            }
+        }
+        totals.statistics = statistics.finish();
+        if let (Extra::States(states), Some(first), Some(last)) =
+            (&mut totals.extra, self.moments.first(), self.moments.last())
+        {
+            states.first = first.state.clone().unwrap_or_else(|| Arc::from(""));
+            states.last = last.state.clone().unwrap_or_else(|| Arc::from(""));
+        }
+        totals
+    }
+
+    fn held_at_end(&self, frame: &Frame<'_>, held: Option<&Held>, next: Option<(i64, f64)>) -> Option<Held> {
+        let last = match (self.moments.last(), held) {
+            (Some(moment), _) => Held { moment: moment.clone(), counted: 0.0 },
+            (None, Some(held)) => held.clone(),
+            (None, None) => return None,
+        };
+        frame.after(last, &self.stops, next)
+    }
+}
+
+impl Frame<'_> {
+    fn empty(&self) -> Totals {
+        let integral = self.kind == Kind::Value;
+        Totals::empty(self.kind, true, integral)
+    }
+
+    /// Until when a reading holds, at the latest `until`.
+    fn holds_until(&self, moment: &Moment, until: i64, stops: &[i64]) -> i64 {
+        let stop = stops.iter().find(|stop| **stop >= moment.time).copied().unwrap_or(i64::MAX);
+        until.min(stop).min(moment.time.saturating_add(self.plan.hold))
+    }
+
+    /// What is held at the end, given what was last; `None` when it does not hold any more. A counter counts on, whatever is
+    /// known of it.
+    fn after(&self, last: Held, stops: &[i64], next: Option<(i64, f64)>) -> Option<Held> {
+        if self.kind == Kind::Counter {
+            let counted = self.share_until_end(&last.moment, next).unwrap_or(last.counted);
+            return Some(Held { counted, ..last });
+        }
+        let holds = self.holds_until(&last.moment, i64::MAX, stops) > self.end;
+        holds.then_some(last)
+    }
+
+    /// Of what a counter counts from `last` to the reading behind the window: the share up to the window's end. `None` when
+    /// nothing can be spread.
+    fn share_until_end(&self, last: &Moment, next: Option<(i64, f64)>) -> Option<f64> {
+        let (time, number) = next?;
+        let elapsed = time.saturating_sub(last.time);
+        if elapsed <= 0 || elapsed > self.plan.hold {
+            return None;
+        }
+        match counter::step(last.number, number, as_float(elapsed), self.plan.modulus, self.plan.rate) {
+            Step::Counted(delta) | Step::Reset(delta) => {
+                Some(delta * as_float(self.end.saturating_sub(last.time)) / as_float(elapsed))
+            }
+            Step::Refused => None,
+        }
+    }
+
+    /// From one reading to the next, from `from` on. `sign` -1 takes back what 1 added.
+    fn between(&self, totals: &mut Totals, moment: &Moment, following: &Moment, from: i64, stops: &[i64], sign: f64) {
+        let from = from.max(moment.time);
+        let until = self.holds_until(moment, following.time, stops);
+        if self.kind == Kind::Counter {
+            let elapsed = as_float(following.time.saturating_sub(moment.time).max(0));
+            let step = counter::step(moment.number, following.number, elapsed, self.plan.modulus, self.plan.rate);
+            let spread = following.time.saturating_sub(moment.time) <= self.plan.hold;
+            self.count(totals, step, 0.0, !spread, sign);
+            if spread && step != Step::Refused {
+                self.cover(totals, moment.quality, from, following.time, 0.0, sign);
+            }
+            return;
+        }
+        let whole = until == following.time;
+        let (a, b) = (moment.number, following.number);
+        let span = as_float(following.time.saturating_sub(moment.time));
+        let integral = if self.plan.averaging == Averaging::Linear && whole && span > 0.0 {
+            let at_from = a + (b - a) * as_float(from.saturating_sub(moment.time)) / span;
+            f64::midpoint(at_from, b) * millis(from, until)
+        } else {
+            a * millis(from, until)
+        };
+        self.cover(totals, moment.quality, from, until, integral, sign);
+        self.pass(totals, moment, from, until, sign);
+        if let (Extra::States(states), true) = (&mut totals.extra, whole && moment.state != following.state) {
+            states.transitions += if sign > 0.0 { 1 } else { -1 };
+        }
+    }
+
+    /// From the last reading to the end of the window.
+    fn tail(&self, totals: &mut Totals, last: &Moment, next: Option<(i64, f64)>, stops: &[i64]) {
+        if self.kind == Kind::Counter {
+            if let (Some(share), Extra::Counter(counts)) = (self.share_until_end(last, next), &mut totals.extra) {
+                counts.delta += share;
+                self.cover(totals, last.quality, last.time, self.end, 0.0, 1.0);
+            }
+            return;
+        }
+        let until = self.holds_until(last, self.end, stops);
+        self.cover(totals, last.quality, last.time, until, last.number * millis(last.time, until), 1.0);
+        self.pass(totals, last, last.time, until, 1.0);
+    }
+
+    /// Adds the time before the first reading, or the whole window when there is none; `sign` -1 takes it away.
+    pub(super) fn head(
+        &self,
+        totals: &mut Totals,
+        held: Option<&Held>,
+        first: Option<&Moment>,
+        stops: &[i64],
+        sign: i8,
+    ) {
+        let Some(held) = held else { return };
+        let sign = f64::from(sign);
+        let moment = &held.moment;
+        match first {
+            Some(first) if self.kind == Kind::Counter => {
+                let elapsed = first.time.saturating_sub(moment.time);
+                let plan = self.plan;
+                let step = counter::step(moment.number, first.number, as_float(elapsed), plan.modulus, plan.rate);
+                let spread = elapsed <= plan.hold;
+                self.count(totals, step, held.counted, !spread, sign);
+                if spread && step != Step::Refused {
+                    self.cover(totals, moment.quality, self.start, first.time, 0.0, sign);
+                }
+            }
+            Some(first) => self.between(totals, moment, first, self.start, stops, sign),
+            None if self.kind == Kind::Counter => {}
+            None => {
+                let until = self.holds_until(moment, self.end, stops);
+                let integral = moment.number * millis(self.start, until);
+                self.cover(totals, moment.quality, self.start, until, integral, sign);
+                self.pass(totals, moment, self.start, until, sign);
+            }
+        }
+    }
+
+    /// Of a counter without a reading in this window: its share of the step over it.
+    fn counter_passes(&self, totals: &mut Totals, held: &Held, next: Option<(i64, f64)>) {
+        if let (Some(through), Extra::Counter(counts)) = (self.share_until_end(&held.moment, next), &mut totals.extra) {
+            counts.delta += through - held.counted;
+            self.cover(totals, held.moment.quality, self.start, self.end, 0.0, 1.0);
+        }
+    }
+
+    fn count(&self, totals: &mut Totals, step: Step, counted: f64, gap: bool, sign: f64) {
+        let Extra::Counter(counts) = &mut totals.extra else { return };
+        let one = if sign > 0.0 { 1 } else { -1 };
+        let Counts { delta, resets, refused, gaps } = counts;
+        match step {
+            Step::Counted(step) => *delta += sign * (step - counted),
+            Step::Reset(step) => {
+                *delta += sign * (step - counted);
+                *resets += one;
+            }
+            Step::Refused => {
+                *refused += one;
+                return;
+            }
+        }
+        if gap {
+            *gaps += one;
+        }
+    }
+
+    fn cover(&self, totals: &mut Totals, quality: Quality, from: i64, until: i64, integral: f64, sign: f64) {
+        let micros = until.saturating_sub(from);
+        if micros <= 0 {
+            return;
+        }
+        if sign > 0.0 {
+            totals.cover(micros, quality, integral);
+        } else {
+            totals.cover(-micros, quality, -integral);
+        }
+    }
+
+    /// Time in a state.
+    fn pass(&self, totals: &mut Totals, moment: &Moment, from: i64, until: i64, sign: f64) {
+        let micros = until.saturating_sub(from);
+        let (Extra::States(states), Some(state), true) = (&mut totals.extra, &moment.state, micros > 0) else { return };
+        if sign > 0.0 {
+            states.add_time(state, micros);
+        } else {
+            states.take_time(state, micros);
+        }
+    }
+}
+
+/// Milliseconds between two times, not below 0.
+fn millis(from: i64, until: i64) -> f64 {
+    as_float(until.saturating_sub(from).max(0)) / 1000.0
+}
