@@ -3,7 +3,7 @@
 use model::{Kind, Quality, Resolution};
 use serde_json::Value;
 
-use crate::rules::glob;
+use crate::rules::matches as glob;
 use crate::{Object, Problem};
 
 /// Late data within this time behind its window's end corrects the window (AGG-06), when nothing else is said.
@@ -14,6 +14,8 @@ const REVISE_FOR_H_MAX: i64 = 7 * 24;
 const MAX_HOLD_MS: i64 = 10 * 60 * 1000;
 /// Longest time a value may hold: each second of it is a window.
 const MAX_HOLD_MS_MAX: i64 = 3600 * 1000;
+/// Entries about points; more are refused.
+const POINTS_MAX: usize = 1_000;
 const KINDS: [&str; 5] = ["value", "counter", "angle", "bool", "enum"];
 
 /// The aggregator's settings.
@@ -102,7 +104,11 @@ impl Aggregation {
         let exclude = read_exclude(&mut object, pointer);
         let mut points = Vec::new();
         let mut problems = Vec::new();
-        for (i, entry) in object.list("points").into_iter().flatten().enumerate() {
+        let list = object.list("points").map(Vec::as_slice).unwrap_or_default();
+        if list.len() > POINTS_MAX {
+            object.problem("points", "too_many", format!("more than {POINTS_MAX} entries"), "use globs");
+        }
+        for (i, entry) in list.iter().take(POINTS_MAX).enumerate() {
             let (point, found) = PointRule::read(entry, &format!("{pointer}/points/{i}"));
             problems.extend(found);
             points.push(point);

@@ -2,7 +2,7 @@
 
 /// One step of a counter.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Step {
+pub(super) enum Step {
     Counted(f64),
     /// It began anew: what it shows was counted since.
     Reset(f64),
@@ -15,7 +15,7 @@ const ABOUT_TO_ROLL: f64 = 0.9;
 const JUST_ROLLED: f64 = 0.1;
 
 /// From `last` to `new` in `elapsed` microseconds; `rate` is the most that may be counted per microsecond.
-pub fn step(last: f64, new: f64, elapsed: f64, modulus: Option<f64>, rate: Option<f64>) -> Step {
+pub(super) fn step(last: f64, new: f64, elapsed: f64, modulus: Option<f64>, rate: Option<f64>) -> Step {
     let rolled = modulus.filter(|modulus| last > ABOUT_TO_ROLL * modulus && new < JUST_ROLLED * modulus && new >= 0.0);
     let step = match rolled {
         Some(modulus) => Step::Counted(modulus - last + new),

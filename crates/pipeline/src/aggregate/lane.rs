@@ -359,13 +359,12 @@ impl Lane {
             Err(taken) => return taken,
         };
         let Some(point) = self.points.get(id) else { return Taken::NoRoom };
-        let mut sort = point.sort;
+        let (mut sort, plan) = (point.sort, shape.plans.get(point.plan));
         let known = &self.sorts[usize::from(sort)];
         if !sample.is_event && (known.kind != kind || known.unit.as_deref() != sample.unit) {
             let Some(other) = self.sort(sample.unit, kind) else { return Taken::NoRoom };
             sort = other;
         }
-        let plan = shape.plans.get(point.plan);
         let is_timed = shape.is_timed(plan, kind);
         let counted = match sample.input {
             Input::Reading { quality, .. } => shape.plans.counts(quality),
@@ -1098,7 +1097,7 @@ mod tests {
         let mut kills = kills.iter().copied();
         loop {
             let mut bench = Bench::of(resolution);
-            bench.shape.kept_children = children;
+            bench.shape.kept_parts = children;
             bench.lane.resume(&committed);
             for (mark, window) in log.iter().enumerate().skip(usize::try_from(committed.mark).unwrap()) {
                 bench.restore(window, mark);
@@ -1110,7 +1109,7 @@ mod tests {
             for offset in begin..last {
                 // acknowledged up to here: outputs beyond may be lost by the kill
                 if (offset - begin) % commit_every == commit_every - 1 {
-                    committed = bench.lane.checkpoint(i64::try_from(offset).unwrap());
+                    committed = bench.lane.checkpoint(i64::try_from(offset).unwrap(), 0);
                     log.truncate(before);
                     log.extend(bench.written.iter().cloned());
                 }
