@@ -136,8 +136,11 @@ fn read_resolutions(object: &mut Object<'_>, pointer: &str) -> Vec<Resolution> {
     // a longer window is the merge of the shorter ones (AGG-05)
     for (longer, shorter) in [(Resolution::Minute, Resolution::Second), (Resolution::Hour, Resolution::Minute)] {
         if resolutions.contains(&longer) && !resolutions.contains(&shorter) {
-            let message =
-                format!("{} windows are merged from {} windows, which are not produced", longer.as_str(), shorter.as_str());
+            let message = format!(
+                "{} windows are merged from {} windows, which are not produced",
+                longer.as_str(),
+                shorter.as_str()
+            );
             object.problem("resolutions", "missing", message, format!("add {:?}", shorter.as_str()));
         }
     }

@@ -5,9 +5,11 @@
 
 mod cascade;
 mod children;
+mod inputs;
 
 use kafka::client::Producer;
 use model::Health;
+use pipeline::aggregate::Plans;
 
 use self::cascade::Step;
 use super::state::AggregatorMeters;
@@ -26,7 +28,8 @@ pub fn run_aggregator(ctx: &ModuleContext, settings: &config::Aggregation, state
     let producer = Producer::open(&ctx.settings).map_err(Error::stream(MODULE))?;
     state.set_health(Health::Healthy, "aggregating");
     let level_ctx = ModuleContext { stop: ctx.stop.child_token(), ..ctx.clone() };
-    let (level_ctx, producer) = (&level_ctx, &producer);
+    let plans = Plans::new(settings);
+    let (level_ctx, producer, plans) = (&level_ctx, &producer, &plans);
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         let mut ended = Ok(());
@@ -34,7 +37,7 @@ pub fn run_aggregator(ctx: &ModuleContext, settings: &config::Aggregation, state
             let step = Step::new(*resolution);
             let level = resolution.as_str();
             let body = move || {
-                let ended = cascade::run(level_ctx, step, producer, state, meters);
+                let ended = cascade::run(level_ctx, step, plans, producer, state, meters);
                 level_ctx.stop.cancel(); // whoever ends takes the others along
                 ended
             };

@@ -152,7 +152,12 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Runs modules on threads of their own while `during` looks on, and stops them; they must end well.
-fn with_modules(ctx: &ModuleContext, rules: &Validation, aggregate: bool, during: impl FnOnce(&ModuleState)) {
+fn with_modules(
+    ctx: &ModuleContext,
+    rules: &Validation,
+    aggregate: Option<&Aggregation>,
+    during: impl FnOnce(&ModuleState),
+) {
     let (validator, aggregator) = (ModuleState::default(), ModuleState::default());
     let settings = ValidatorSettings {
         validation: rules.clone(),
@@ -161,8 +166,8 @@ fn with_modules(ctx: &ModuleContext, rules: &Validation, aggregate: bool, during
     };
     std::thread::scope(|scope| {
         let mut threads = vec![scope.spawn(|| modules::run_validator(ctx, &settings, &validator))];
-        if aggregate {
-            threads.push(scope.spawn(|| modules::run_aggregator(ctx, &Aggregation::default(), &aggregator)));
+        if let Some(aggregation) = aggregate {
+            threads.push(scope.spawn(|| modules::run_aggregator(ctx, aggregation, &aggregator)));
         }
         let watched = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| during(&validator)));
         ctx.stop.cancel();
@@ -241,7 +246,7 @@ async fn readings_are_judged_once_whatever_is_read_again() {
         rig.send(Topic::EventsRaw, 3, b"x", b"also garbage");
         let raw = rig.everything(Topic::TelemetryRaw);
 
-        with_modules(&rig.ctx, &rules(), false, |state| {
+        with_modules(&rig.ctx, &rules(), None, |state| {
             until("all records are judged", || {
                 rig.written(Topic::TelemetryClean) == 4 && rig.written(Topic::DlqTelemetry) == 3
             });
@@ -310,7 +315,7 @@ async fn readings_are_judged_once_whatever_is_read_again() {
         for (back, text, event_text) in [(i64::MAX, marks, event_marks), (2, marks, event_marks), (3, "", "")] {
             rig.rewind("sf-validator", Topic::TelemetryRaw, |offset| (offset.saturating_sub(back)).max(0), text);
             rig.rewind("sf-validator", Topic::EventsRaw, |offset| (offset.saturating_sub(back)).max(0), event_text);
-            with_modules(&rig.restarted(), &rules(), false, |_| {
+            with_modules(&rig.restarted(), &rules(), None, |_| {
                 until("everything is committed again", || {
                     rig.committed("sf-validator", Topic::TelemetryRaw) == rig.written(Topic::TelemetryRaw)
                         && rig.committed("sf-validator", Topic::EventsRaw) == rig.written(Topic::EventsRaw)
@@ -360,7 +365,6 @@ async fn seconds_become_minutes_and_hours_once() {
             let time = Timestamp::from_micros(T0 + SECOND + i * 10_000);
             readings.push(Reading { device_time: time, gateway_time: time, ..reading("line", 1, Value::Int(20)) });
         }
-        readings.push(reading("line", 1, Value::Bool(true)));
         rig.publish(&readings);
         let at = |seconds: i64| rig.clock.set(Timestamp::from_micros(T0 + seconds * SECOND));
         let levels = [
@@ -371,8 +375,8 @@ async fn seconds_become_minutes_and_hours_once() {
         let written = || levels.map(|(_, _, output)| rig.written(output));
         let all_committed =
             || levels.iter().all(|(group, input, _)| rig.committed(group, *input) == rig.written(*input));
-        with_modules(&rig.ctx, &Validation::default(), true, |_| {
-            until("the readings are clean", || rig.written(Topic::TelemetryClean) == 101);
+        with_modules(&rig.ctx, &Validation::default(), Some(&Aggregation::default()), |_| {
+            until("the readings are clean", || rig.written(Topic::TelemetryClean) == 100);
             assert_eq!(written(), [0, 0, 0], "nothing closes while the clock stands still");
             at(30);
             until("the seconds close", || written() == [2, 0, 0]);
@@ -385,19 +389,19 @@ async fn seconds_become_minutes_and_hours_once() {
 
         let minutes = rig.everything(Topic::Telemetry1min);
         let minute = aggregate::decode(minutes[0].body()).unwrap();
-        assert_eq!((minute.window_start.as_micros(), minute.statistics.count), (T0, 100));
-        assert!((minute.statistics.mean - 19.9).abs() < 1e-9);
-        assert!(((minute.statistics.m2 / 100.0).sqrt() - 0.994_99).abs() < 1e-5);
+        assert_eq!((minute.window_start.as_micros(), minute.partials.statistics.count), (T0, 100));
+        assert!((minute.partials.statistics.mean - 19.9).abs() < 1e-9);
+        assert!(((minute.partials.statistics.m2 / 100.0).sqrt() - 0.994_99).abs() < 1e-5);
         assert_eq!((minute.resolution, minute.quality, minute.unit), (Resolution::Minute, Quality::Good, Some("C")));
         let hour = rig.everything(Topic::Telemetry1hour);
-        assert_eq!(aggregate::decode(hour[0].body()).unwrap().statistics, minute.statistics);
+        assert_eq!(aggregate::decode(hour[0].body()).unwrap().partials.statistics, minute.partials.statistics);
 
         let before = levels.map(|(_, _, output)| rig.everything(output));
         for text in ["mark=0", ""] {
             for (group, input, _) in levels {
                 rig.rewind(group, input, |_| 0, text);
             }
-            with_modules(&rig.restarted(), &Validation::default(), true, |_| {
+            with_modules(&rig.restarted(), &Validation::default(), Some(&Aggregation::default()), |_| {
                 until("all is committed again", all_committed);
             });
             assert_eq!(levels.map(|(_, _, output)| rig.everything(output)), before, "commit text {text:?}");
@@ -406,16 +410,144 @@ async fn seconds_become_minutes_and_hours_once() {
         // and what comes afterwards is aggregated as ever
         rig.publish(&[reading("line", 7300, Value::Float(1.0)), reading("line", 7306, Value::Float(1.0))]);
         let after: BTreeMap<i64, i64> = {
-            with_modules(&rig.restarted(), &Validation::default(), true, |_| {
+            with_modules(&rig.restarted(), &Validation::default(), Some(&Aggregation::default()), |_| {
                 until("the next second closes", || rig.written(Topic::Telemetry1s) == 3);
             });
             let decode = |stored: &Stored| {
                 let window = aggregate::decode(stored.body()).unwrap();
-                ((window.window_start.as_micros() - T0) / SECOND, window.statistics.count)
+                ((window.window_start.as_micros() - T0) / SECOND, window.partials.statistics.count)
             };
             rig.everything(Topic::Telemetry1s).iter().map(decode).collect()
         };
         assert_eq!(after, BTreeMap::from([(0, 1), (1, 99), (7300, 1)]));
+    })
+    .await
+    .unwrap();
+}
+
+/// A point averaged over time, and a counter; a truth is one by itself.
+fn kinds() -> Aggregation {
+    let value = serde_json::json!({"points": [
+        {"parameter": "temperature", "avg_method": "time_weighted", "max_hold_ms": 5000},
+        {"parameter": "energy", "kind": "counter", "modulus": 4_294_967_296_u64},
+    ]});
+    let (aggregation, problems) = Aggregation::read(&value, "/aggregation");
+    assert_eq!(problems, []);
+    aggregation
+}
+
+/// The newest revision of each window: parameter and start in seconds.
+fn newest(records: &[Stored]) -> BTreeMap<(String, i64), Stored> {
+    let mut newest: BTreeMap<(String, i64), Stored> = BTreeMap::new();
+    for record in records {
+        let window = aggregate::decode(record.body()).unwrap();
+        let key = (window.parameter.to_owned(), (window.window_start.as_micros() - T0) / SECOND);
+        let before = newest.get(&key).map_or(0, |before| aggregate::decode(before.body()).unwrap().revision);
+        assert_eq!(window.revision, before + 1, "{key:?}: revisions neither skip nor repeat");
+        newest.insert(key, record.clone());
+    }
+    newest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_kind_is_aggregated_and_late_data_corrects_it_once() {
+    // AC-076, AC-078, AC-079, AGG-06, AGG-07, AGG-09, AGG-10, AGG-11
+    let rig = Rig::new().await;
+    tokio::task::spawn_blocking(move || {
+        let at = |seconds: i64| rig.clock.set(Timestamp::from_micros(T0 + seconds * SECOND));
+        let of = |parameter, second, value| Reading { parameter, ..reading("line", second, value) };
+        let mut readings: Vec<Reading<'_>> = (0..6).map(|second| reading("line", second, Value::Float(10.0))).collect();
+        readings.insert(1, of("running", 0, Value::Bool(true)));
+        readings.insert(2, of("energy", 0, Value::Int(4_294_967_290)));
+        readings.insert(4, of("energy", 1, Value::Int(5)));
+        readings.push(of("running", 30, Value::Bool(false)));
+        rig.publish(&readings);
+        let levels = [
+            ("sf-aggregator-1s", Topic::TelemetryClean, Topic::Telemetry1s),
+            ("sf-aggregator-1min", Topic::Telemetry1s, Topic::Telemetry1min),
+            ("sf-aggregator-1hour", Topic::Telemetry1min, Topic::Telemetry1hour),
+        ];
+        let all_committed = || {
+            levels.iter().all(|(group, input, _)| rig.committed(group, *input) == rig.written(*input))
+                && rig.committed("sf-aggregator-1s", Topic::EventsClean) == rig.written(Topic::EventsClean)
+        };
+        let tick = || at((rig.clock.now().as_micros() - T0) / SECOND + 5);
+        let aggregation = kinds();
+        let settled = |ctx: &ModuleContext| {
+            with_modules(ctx, &Validation::default(), Some(&aggregation), |_| {
+                at(2000);
+                until("the truth's windows close", || {
+                    tick();
+                    newest(&rig.everything(Topic::Telemetry1min)).contains_key(&("running".to_owned(), 600))
+                });
+                until("all is committed", all_committed);
+            });
+        };
+        settled(&rig.ctx);
+
+        let window_of = |topic, parameter: &str, second: i64, check: &dyn Fn(model::Aggregate<'_>)| {
+            let newest = newest(&rig.everything(topic));
+            let record = newest.get(&(parameter.to_owned(), second)).unwrap_or_else(|| panic!("{parameter} {second}"));
+            check(aggregate::decode(record.body()).unwrap());
+        };
+        window_of(Topic::Telemetry1min, "running", 0, &|minute| {
+            assert_eq!(minute.percent_true(), Some(50.0));
+            assert_eq!((minute.average(), minute.kind), (None, model::Kind::Bool));
+            assert_eq!((minute.partials.statistics.count, minute.quality), (2, Quality::Good));
+        });
+        window_of(Topic::Telemetry1min, "energy", 0, &|minute| {
+            let model::aggregate::Extra::Counter(counts) = minute.partials.extra else { panic!("a counter") };
+            assert_eq!((counts.delta, counts.resets), (11.0, 0));
+        });
+        window_of(Topic::Telemetry1min, "temperature", 0, &|minute| {
+            assert_eq!(minute.average(), Some(10.0));
+            let covered = minute.partials.coverage.unwrap().covered_us;
+            assert_eq!((covered, minute.quality), (10 * SECOND, Quality::Uncertain), "5 s, and 5 s of holding");
+        });
+
+        // half an hour later comes what was measured in the third second
+        let late = Reading {
+            device_time: Timestamp::from_micros(T0 + 2_500_000),
+            gateway_time: Timestamp::from_micros(T0 + 2001 * SECOND),
+            ..reading("line", 2, Value::Float(40.0))
+        };
+        rig.publish(&[late]);
+        with_modules(&rig.restarted(), &Validation::default(), Some(&aggregation), |_| {
+            at(2100);
+            until("the minute is corrected", || {
+                tick();
+                rig.everything(Topic::Telemetry1min).iter().any(|record| {
+                    let window = aggregate::decode(record.body()).unwrap();
+                    window.parameter == "temperature" && window.revision == 2
+                })
+            });
+            at(9000);
+            until("the hours are there", || {
+                tick();
+                rig.written(Topic::Telemetry1hour) >= 3
+            });
+            until("all is committed", all_committed);
+        });
+        window_of(Topic::Telemetry1s, "temperature", 2, &|second| {
+            assert_eq!((second.average(), second.revision, second.partials.statistics.count), (Some(25.0), 2, 2));
+        });
+        for topic in [Topic::Telemetry1min, Topic::Telemetry1hour] {
+            window_of(topic, "temperature", 0, &|window| {
+                assert_eq!((window.average(), window.partials.statistics.count), (Some(11.5), 7));
+            });
+        }
+
+        let before = levels.map(|(_, _, output)| rig.everything(output));
+        for text in ["mark=0", ""] {
+            for (group, input, _) in levels {
+                rig.rewind(group, input, |_| 0, text);
+            }
+            rig.rewind("sf-aggregator-1s", Topic::EventsClean, |_| 0, "");
+            with_modules(&rig.restarted(), &Validation::default(), Some(&aggregation), |_| {
+                until("all is committed again", all_committed);
+            });
+            assert_eq!(levels.map(|(_, _, output)| rig.everything(output)), before, "commit text {text:?}");
+        }
     })
     .await
     .unwrap();

@@ -10,8 +10,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use model::{Kind, Timestamp};
 
-use super::statistics::Accumulator;
 use super::series::{Held, Moment, Series};
+use super::statistics::Accumulator;
 use super::totals::{Extra, Sum, Totals};
 use super::window::{Child, Content};
 
@@ -220,7 +220,13 @@ impl ClosedWindows {
 
     /// Gives what it was made from back to a window that is kept without; `false` when that does not make up what was
     /// emitted.
-    pub(super) fn complete(&mut self, point: u32, start: i64, content: Content, fold: impl Fn(&Content) -> Totals) -> bool {
+    pub(super) fn complete(
+        &mut self,
+        point: u32,
+        start: i64,
+        content: Content,
+        fold: impl Fn(&Content) -> Totals,
+    ) -> bool {
         let Some(kept) = self.kept.get_mut(&(point, start)) else { return false };
         let whole = match (&mut kept.content, content) {
             (KeptContent::Folded(emitted), content @ Content::Children(_)) if fold(&content) == emitted.totals() => {

@@ -435,8 +435,9 @@ impl Lane {
                 }
                 rim.room.windows -= 1;
                 let plan = shape.plans.get(point.plan);
-                let window =
-                    window.unwrap_or_else(|| Window::new(start, sort, point::empty(plan, &rim.sorts[usize::from(sort)], shape)));
+                let window = window.unwrap_or_else(|| {
+                    Window::new(start, sort, point::empty(plan, &rim.sorts[usize::from(sort)], shape))
+                });
                 let windows = if passed { &mut point.late } else { &mut point.open };
                 windows.insert(place, window);
                 place
@@ -538,7 +539,14 @@ impl Lane {
     }
 
     /// Gives a closed window back what it was made from; `false` when that does not make up what was emitted.
-    pub(super) fn complete(&mut self, shape: &Shape, asset: &str, parameter: &str, start: i64, inputs: &[Input<'_>]) -> bool {
+    pub(super) fn complete(
+        &mut self,
+        shape: &Shape,
+        asset: &str,
+        parameter: &str,
+        start: i64,
+        inputs: &[Input<'_>],
+    ) -> bool {
         let Some(id) = self.points.find(asset, parameter) else { return false };
         let (Some(point), Some(kept)) = (self.points.get(id), self.closed.get(id, start)) else { return false };
         let plan = shape.plans.get(point.plan);
@@ -767,7 +775,8 @@ mod tests {
                 let at = T0 + other.start * SECOND;
                 other.asset == sample.asset_id && at >= start.as_micros() && at < end.as_micros()
             };
-            let children: Vec<Input<'_>> = log[range].iter().filter(within).map(|other| child(other, 0).input).collect();
+            let children: Vec<Input<'_>> =
+                log[range].iter().filter(within).map(|other| child(other, 0).input).collect();
             assert!(self.lane.complete(&self.shape, sample.asset_id, "t", start.as_micros(), &children), "{sample:?}");
             self.take(&sample)
         }

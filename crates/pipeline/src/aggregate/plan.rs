@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use config::aggregation::{Averaging, PointRule};
 use config::Aggregation;
+use config::aggregation::{Averaging, PointRule};
 use model::{Kind, Quality, Value};
 
 /// What is done with the readings of a point. Times in microseconds.

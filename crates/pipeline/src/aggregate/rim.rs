@@ -262,6 +262,9 @@ impl Rim<'_> {
                         return;
                     };
                     let Some((totals, carry)) = exchange_head(&frame, series, held.as_ref(), next) else { return };
+                    if totals == series.totals && carry == series.carry {
+                        return; // nothing that anybody could see
+                    }
                     let (from_offset, last_offset) = (kept.from_offset, kept.last_offset);
                     let revision = kept.revision + 1;
                     let origin = Origin { start, from_offset, last_offset, revision, sort };
@@ -343,10 +346,14 @@ impl Rim<'_> {
         if !sample.is_event && sample.offset <= kept.last_offset {
             return Err(Taken::Known);
         }
-        if let (Input::Stop { time }, Some(series)) = (sample.input, kept.series())
-            && series.stops.contains(&time.as_micros())
-        {
-            return Err(Taken::Known);
+        if let (Input::Stop { time }, Some(series)) = (sample.input, kept.series()) {
+            // a silence is told twice, when it is noticed and when it ends: the first one holds
+            let s = &series.totals.statistics;
+            let last = if s.count > 0 { s.last_time.as_micros() } else { i64::MIN };
+            let time = time.as_micros();
+            if series.stops.iter().any(|stop| *stop == time || last <= *stop.min(&time)) {
+                return Err(Taken::Known);
+            }
         }
         if too_old || kept.unit != sort || kept.series().is_some() != is_timed {
             return Err(Taken::Late);

@@ -56,7 +56,13 @@ pub(super) fn truth(truth: bool) -> &'static str {
 
 impl Moment {
     /// The reading as its kind sees it. `like` lends its state when it is the same, so that texts are not copied.
-    pub(super) fn new(kind: Kind, value: &Value<'_>, quality: Quality, time: Timestamp, like: Option<&Arc<str>>) -> Self {
+    pub(super) fn new(
+        kind: Kind,
+        value: &Value<'_>,
+        quality: Quality,
+        time: Timestamp,
+        like: Option<&Arc<str>>,
+    ) -> Self {
         let number = value.as_number().unwrap_or(0.0);
         let shared = |text: &str| match like {
             Some(like) if **like == *text => Arc::clone(like),
@@ -123,7 +129,12 @@ impl Series {
     }
 
     /// The window, and what holds at its end. `next` is the first reading behind the window, when it is known.
-    pub(super) fn fold(&self, frame: &Frame<'_>, held: Option<&Held>, next: Option<(i64, f64)>) -> (Totals, Option<Held>) {
+    pub(super) fn fold(
+        &self,
+        frame: &Frame<'_>,
+        held: Option<&Held>,
+        next: Option<(i64, f64)>,
+    ) -> (Totals, Option<Held>) {
         let mut totals = self.body(frame, next);
         frame.head(&mut totals, held, self.moments.first(), &self.stops, 1);
         if let (Kind::Counter, true, Some(held)) = (frame.kind, self.moments.is_empty(), held) {

@@ -135,8 +135,7 @@ impl Totals {
 
     /// The kinds that have something extra begin with it, so that all windows of a point look alike.
     pub(super) fn empty(kind: Kind, is_timed: bool, integral: bool) -> Self {
-        let coverage =
-            is_timed.then_some(Coverage { covered_us: 0, good_us: 0, integral: integral.then_some(0.0) });
+        let coverage = is_timed.then_some(Coverage { covered_us: 0, good_us: 0, integral: integral.then_some(0.0) });
         let extra = match kind {
             Kind::Value => Extra::None,
             Kind::Counter => Extra::Counter(Counts::default()),

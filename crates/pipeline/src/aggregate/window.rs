@@ -66,10 +66,9 @@ impl Child {
 
     pub(super) fn totals(&self) -> Totals {
         match self {
-            Self::One { value, quality, time } => Totals {
-                statistics: Accumulator::of_reading(*value, *quality, *time).finish(),
-                ..Totals::default()
-            },
+            Self::One { value, quality, time } => {
+                Totals { statistics: Accumulator::of_reading(*value, *quality, *time).finish(), ..Totals::default() }
+            }
             Self::Many(totals) => (**totals).clone(),
         }
     }

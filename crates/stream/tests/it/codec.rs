@@ -71,7 +71,11 @@ fn the_other_contracts_read_back_by_the_library_and_by_us() {
             let _unused = aggregate::decode(&payload[5..5 + cut]).is_ok();
         }
     }
-    assert!(message::json::aggregate(&samples::states()).to_string().contains(r#""ms_by_state":{"idle":20000,"run":30500}"#));
+    assert!(
+        message::json::aggregate(&samples::states())
+            .to_string()
+            .contains(r#""ms_by_state":{"idle":20000,"run":30500}"#)
+    );
 
     payload.clear();
     samples::event().encode(&mut payload, 1);

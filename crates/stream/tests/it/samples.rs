@@ -81,7 +81,13 @@ pub(crate) fn states() -> Aggregate<'static> {
     static TIMES: LazyLock<Vec<(Arc<str>, i64)>> =
         LazyLock::new(|| vec![("idle".into(), 20_000_000), ("run".into(), 30_500_000)]);
     let partials = Partials {
-        statistics: Statistics { count: 3, good_count: 3, first_time: time(1), last_time: time(9), ..Default::default() },
+        statistics: Statistics {
+            count: 3,
+            good_count: 3,
+            first_time: time(1),
+            last_time: time(9),
+            ..Default::default()
+        },
         coverage: Some(Coverage { covered_us: 50_500_000, good_us: 50_000_000, integral: None }),
         extra: Extra::States(States { transitions: 2, first: "run", last: "run", times: StateTimes::Owned(&TIMES) }),
     };

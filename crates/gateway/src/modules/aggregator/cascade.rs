@@ -6,16 +6,18 @@
 use std::time::Duration;
 
 use kafka::client::{Batch, Consumer, Position, Producer, Record};
-use model::{Aggregate, Health, Quality, Resolution, Timestamp};
-use pipeline::aggregate::{Checkpoint, Closed, Input, Level, OPEN_WINDOWS_MAX, POINTS_MAX, Restored, Sample, Taken};
+use model::aggregate::{Coverage, Extra, Times};
+use model::{Aggregate, Health, Resolution, TextList, Timestamp};
+use pipeline::aggregate::{Checkpoint, Closed, Level, Limits, Plans, Restored, Taken, totals};
 use stream::avro;
-use stream::message::{aggregate, telemetry};
+use stream::message::aggregate;
 use stream::publisher::{read_source, write_source};
 use stream::topics::PARTITIONS;
 use stream::{Schema, Start, Subscription, Topic, header};
 use tokio::time::Instant;
 
 use super::children::{Children, Span};
+use super::inputs;
 use crate::modules::flight::Flights;
 use crate::modules::live::Stage;
 use crate::modules::marks::{self, LANES, by_lane, lane, look_back, partition};
@@ -35,6 +37,8 @@ const MARK: &str = "mark";
 const FLOOR: &str = "floor";
 const TIME: &str = "time";
 const SEEN: &str = "seen";
+/// Flag of a window in which a counter began anew (AGG-10).
+const COUNTER_RESET: &str = "COUNTER_RESET";
 /// What older commits say in place of the floor.
 const NEWEST_END: &str = "newest";
 
@@ -43,6 +47,8 @@ const NEWEST_END: &str = "newest";
 pub(super) struct Step {
     resolution: Resolution,
     pub(super) input: Topic,
+    /// Where events end what a point's value holds.
+    events: Option<Topic>,
     output: Topic,
     pub(super) group: &'static str,
     before: Stage,
@@ -62,7 +68,12 @@ impl Step {
                 (Topic::Telemetry1min, Topic::Telemetry1hour, "sf-aggregator-1hour", Stage::Minute, None)
             }
         };
-        Self { resolution, input, output, group, before, after }
+        let events = (resolution == Resolution::Second).then_some(Topic::EventsClean);
+        Self { resolution, input, events, output, group, before, after }
+    }
+
+    fn inputs(&self) -> Vec<Topic> {
+        std::iter::once(self.input).chain(self.events).collect()
     }
 }
 
@@ -82,6 +93,7 @@ struct Bench<'c> {
     level: Level,
     schemas: SchemaIds<'c>,
     input_id: i32,
+    events_id: Option<i32>,
     audit_id: i32,
     pen: Pen<'c>,
     children: Children,
@@ -112,7 +124,8 @@ struct Tally {
     records_in: u64,
     late: u64,
     no_room: u64,
-    not_a_number: u64,
+    excluded: u64,
+    wrong_kind: u64,
     undecodable: u64,
 }
 
@@ -120,11 +133,12 @@ struct Tally {
 pub(super) fn run(
     ctx: &ModuleContext,
     step: Step,
+    plans: &Plans,
     producer: &Producer,
     state: &ModuleState,
     meters: &AggregatorMeters,
 ) -> Result<(), Error> {
-    let (mut bench, mut subscription, begin) = open(ctx, step)?;
+    let (mut bench, mut subscription, begin) = open(ctx, step, plans)?;
     let label = ResolutionLabel { resolution: step.resolution.as_str() };
     let mut flights: Flights<Reached> = Flights::default();
     let mut commits = Commits { committed: begin, acknowledged: None };
@@ -199,13 +213,22 @@ pub(super) fn run(
 }
 
 /// Finds out where to begin and which windows are already written.
-fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Option<Checkpoint>; LANES]), Error> {
+fn open<'c>(
+    ctx: &'c ModuleContext,
+    step: Step,
+    plans: &Plans,
+) -> Result<(Bench<'c>, Subscription, [Option<Checkpoint>; LANES]), Error> {
     let stream = Error::stream(MODULE);
     let (input_id, output_id, audit_id) =
         (id_for(ctx, step.input)?, id_for(ctx, step.output)?, id_for(ctx, Topic::Audit)?);
+    let events_id = step.events.map(|topic| id_for(ctx, topic)).transpose()?;
     let consumer = Consumer::open(&ctx.settings, step.group).map_err(&stream)?;
     let begins = marks::begins(&consumer, step.input).map_err(&stream)?;
-    let mut level = Level::new(step.resolution, LANES, POINTS_MAX, OPEN_WINDOWS_MAX);
+    let event_begins = match step.events {
+        Some(topic) => marks::begins(&consumer, topic).map_err(&stream)?,
+        None => Vec::new(),
+    };
+    let mut level = Level::new(step.resolution, plans, LANES, Limits::default());
     let mut committed = [None; LANES];
     let mut old_marks = [None; LANES];
     let mut seen = [0; LANES];
@@ -214,6 +237,7 @@ fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Op
         let number = |name| marks::read(&begin.metadata, name);
         let checkpoint = Checkpoint {
             offset: begin.committed.unwrap_or(0),
+            event_offset: event_begins.get(lane).and_then(|begin| begin.committed).unwrap_or(0),
             mark: mark.unwrap_or(0),
             floor: number(FLOOR).or_else(|| number(NEWEST_END)).unwrap_or(i64::MIN),
             time: number(TIME).unwrap_or(i64::MIN),
@@ -240,14 +264,17 @@ fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Op
     for (lane, end) in ends.into_iter().enumerate() {
         level.note_output_end(lane, end);
     }
-    let position = |(lane, begin): (usize, &marks::Begin)| Position {
-        topic: step.input.name().to_owned(),
+    let position = |topic: Topic, (lane, begin): (usize, &marks::Begin)| Position {
+        topic: topic.name().to_owned(),
         partition: partition(lane),
         offset: begin.committed.unwrap_or(begin.first),
         metadata: String::new(),
     };
-    let start = Start::At(begins.iter().enumerate().map(position).collect());
-    let subscription = Subscription::over(consumer, &[step.input], &start).map_err(&stream)?;
+    let mut positions: Vec<Position> = begins.iter().enumerate().map(|begin| position(step.input, begin)).collect();
+    if let Some(events) = step.events {
+        positions.extend(event_begins.iter().enumerate().map(|begin| position(events, begin)));
+    }
+    let subscription = Subscription::over(consumer, &step.inputs(), &Start::At(positions)).map_err(&stream)?;
     let pen = Pen {
         ctx,
         step,
@@ -266,6 +293,7 @@ fn open(ctx: &ModuleContext, step: Step) -> Result<(Bench<'_>, Subscription, [Op
         level,
         schemas,
         input_id,
+        events_id,
         audit_id,
         pen,
         children: Children::default(),
@@ -289,7 +317,12 @@ fn restored<'r>(step: Step, input_end: i64, lane: usize, record: &Record<'_>, wi
         unit: window.unit,
         start: window.window_start,
         end: window.window_end,
-        statistics: window.statistics,
+        kind: window.kind,
+        partials: window.partials,
+        partial: window.partial,
+        held: window.held,
+        carry: window.carry,
+        stops: window.stops,
         revision: window.revision,
         from_offset: source(header::SOURCE_FROM).unwrap_or(-1),
         offset: source(header::SOURCE).unwrap_or(i64::MAX),
@@ -307,17 +340,17 @@ impl Bench<'_> {
             self.tally.undecodable += 1;
             return Ok(());
         };
-        if id != self.input_id && !self.schemas.is(id, self.step.input.schema())? {
+        let is_event = self.step.events.is_some_and(|topic| topic.name() == record.topic());
+        let schema = if is_event { Schema::Event } else { self.step.input.schema() };
+        let known = if is_event { self.events_id } else { Some(self.input_id) };
+        if Some(id) != known && !self.schemas.is(id, schema)? {
             self.tally.undecodable += 1;
             return Ok(());
         }
-        let decoded = strikes::guarded(|| decode(self.step.input.schema(), body, record.offset()), || {});
+        let decoded = strikes::guarded(|| inputs::decode(schema, body, record.offset()), || {});
         let sample = match decoded {
             Some(Ok(Some(sample))) => sample,
-            Some(Ok(None)) => {
-                self.tally.not_a_number += 1;
-                return Ok(());
-            }
+            Some(Ok(None)) => return Ok(()), // says nothing of a window
             Some(Err(_)) | None => {
                 self.tally.undecodable += 1;
                 return Ok(());
@@ -328,7 +361,11 @@ impl Bench<'_> {
         if let Taken::Incomplete { start, end, from, through } = taken {
             let span = Span { start, end, from, through };
             let read = children.read(ctx, *step, lane, &sample, span)?;
-            let complete = |read| level.complete(lane, sample.asset_id, sample.parameter, start, read);
+            let complete = |read: Vec<Vec<u8>>| {
+                let decoded = read.iter().filter_map(|body| inputs::decode(step.input.schema(), body, 0).ok()?);
+                let made_from: Vec<_> = decoded.map(|sample| sample.input).collect();
+                level.complete(lane, sample.asset_id, sample.parameter, start, &made_from)
+            };
             taken = if read.is_some_and(complete) {
                 level.sample(lane, &sample, &mut |closed| pen.write(batch, lane, closed))
             } else {
@@ -337,6 +374,9 @@ impl Bench<'_> {
         }
         match taken {
             Taken::Added | Taken::Known => {}
+            Taken::Excluded => tally.excluded += 1,
+            Taken::WrongKind => tally.wrong_kind += 1,
+            Taken::Late | Taken::Incomplete { .. } if is_event => {} // an event is no reading: nothing is lost
             Taken::Late | Taken::Incomplete { .. } => {
                 tally.late += 1;
                 if sample.offset >= self.seen[lane] {
@@ -367,13 +407,17 @@ impl Bench<'_> {
         let Self { ctx, step, level, pen, .. } = self;
         // in this order: what the stage before has written up to then lies before the end asked for afterwards
         let before: [Timestamp; LANES] = std::array::from_fn(|lane| ctx.live.reached(step.before, lane));
-        let names = [(step.input.name(), PARTITIONS), (step.output.name(), PARTITIONS)];
+        let mut names = vec![(step.input.name(), PARTITIONS), (step.output.name(), PARTITIONS)];
+        names.extend(step.events.map(|topic| (topic.name(), PARTITIONS)));
         let ends = subscription.consumer().ends(&names).map_err(Error::stream(MODULE))?;
         let (inputs, outputs) = (by_lane(&ends, step.input), by_lane(&ends, step.output));
+        let events = step.events.map(|topic| (topic, by_lane(&ends, topic)));
         let mut lag = 0;
         for lane in 0..LANES {
             level.note_output_end(lane, outputs[lane]);
-            let behind = (inputs[lane] - subscription.position(step.input, partition(lane)).unwrap_or(0)).max(0);
+            let behind = |topic, end: i64| (end - subscription.position(topic, partition(lane)).unwrap_or(0)).max(0);
+            let events_behind = events.map_or(0, |(topic, ends)| behind(topic, ends[lane]));
+            let behind = behind(step.input, inputs[lane]) + events_behind;
             lag += behind;
             if behind == 0 && before[lane] > Timestamp::default() {
                 level.advance(lane, before[lane], &mut |closed| pen.write(batch, lane, closed));
@@ -384,9 +428,13 @@ impl Bench<'_> {
     }
 
     fn reached(&mut self, subscription: &Subscription, through: [Option<Timestamp>; LANES]) -> Reached {
-        let input = self.step.input;
-        let next = |lane| subscription.position(input, partition(lane)).unwrap_or(0);
-        Reached { checkpoints: std::array::from_fn(|lane| self.level.checkpoint(lane, next(lane))), through }
+        let next = |topic: Topic, lane| subscription.position(topic, partition(lane)).unwrap_or(0);
+        let (input, events) = (self.step.input, self.step.events);
+        let checkpoint = |lane| {
+            let next_event = events.map_or(0, |topic| next(topic, lane));
+            self.level.checkpoint(lane, next(input, lane), next_event)
+        };
+        Reached { checkpoints: std::array::from_fn(checkpoint), through }
     }
 
     /// Adds to the shared counters.
@@ -401,7 +449,8 @@ impl Bench<'_> {
         }
         let skipped = [
             ("no_room", tally.no_room),
-            ("not_a_number", tally.not_a_number),
+            ("excluded", tally.excluded),
+            ("wrong_kind", tally.wrong_kind),
             ("undecodable", tally.undecodable),
             ("overflow", overflown),
         ];
@@ -411,39 +460,13 @@ impl Bench<'_> {
     }
 }
 
-/// The input a record is; `None` when it is not a number.
-fn decode(schema: Schema, body: &[u8], offset: i64) -> Result<Option<Sample<'_>>, avro::DecodeError> {
-    if schema == Schema::Aggregate {
-        let window = aggregate::decode(body)?;
-        return Ok(Some(Sample {
-            asset_id: window.asset_id,
-            parameter: window.parameter,
-            unit: window.unit,
-            gateway_time: window.gateway_time,
-            offset,
-            input: Input::Child { start: window.window_start, statistics: window.statistics },
-        }));
-    }
-    let reading = telemetry::decode(body)?;
-    let Some(value) = reading.value.as_number().filter(|_| reading.quality != Quality::Bad) else { return Ok(None) };
-    Ok(Some(Sample {
-        asset_id: reading.asset_id,
-        parameter: reading.parameter,
-        unit: reading.unit,
-        gateway_time: reading.gateway_time,
-        offset,
-        input: Input::Value { value, quality: reading.quality, time: reading.device_time },
-    }))
-}
-
 impl Pen<'_> {
     /// Queues a closed window; an error is kept and ends the loop.
     fn write(&mut self, batch: &Batch<'_>, lane: usize, closed: &Closed<'_>) {
         if self.outcome.is_err() {
             return;
         }
-        let s = &closed.statistics;
-        if ![s.sum, s.mean, s.m2].iter().all(|number| number.is_finite()) {
+        if !is_finite(closed) {
             self.overflown += 1; // values near the end of float64: no reader could take the record
             return;
         }
@@ -456,9 +479,15 @@ impl Pen<'_> {
             resolution: step.resolution,
             window_start: closed.start,
             window_end: closed.end,
-            statistics: closed.statistics,
+            kind: closed.kind,
+            partials: closed.totals.partials(),
             quality: closed.quality,
+            partial: closed.totals.partial,
             revision: closed.revision,
+            held: closed.held,
+            carry: closed.carry,
+            stops: Times::Slice(closed.stops),
+            flags: TextList::Slice(flags_of(closed)),
             gateway_time: now,
             gateway_id: &ctx.gateway_id,
         };
@@ -478,6 +507,31 @@ impl Pen<'_> {
         });
         self.written += 1;
     }
+}
+
+/// What a reader should know of a counter: it began anew, or counted over a hole.
+fn flags_of(closed: &Closed<'_>) -> &'static [&'static str] {
+    let totals::Extra::Counter(counts) = &closed.totals.extra else { return &[] };
+    match (counts.resets > 0, counts.gaps > 0) {
+        (false, false) => &[],
+        (true, false) => &[COUNTER_RESET],
+        (false, true) => &[model::flag::GAP_BEFORE],
+        (true, true) => &[COUNTER_RESET, model::flag::GAP_BEFORE],
+    }
+}
+
+fn is_finite(closed: &Closed<'_>) -> bool {
+    let partials = closed.totals.partials();
+    let s = partials.statistics;
+    let integral = match partials.coverage {
+        Some(Coverage { integral: Some(integral), .. }) => integral,
+        _ => 0.0,
+    };
+    let extra = match partials.extra {
+        Extra::Counter(counts) => counts.delta,
+        _ => 0.0,
+    };
+    [s.sum, s.mean, s.m2, integral, extra].iter().all(|number| number.is_finite())
 }
 
 /// What was committed and what may be.
@@ -518,6 +572,14 @@ impl Commits {
                 offset: checkpoint.offset,
                 metadata: marks::write(&marks),
             });
+            if let Some(events) = step.events {
+                positions.push(Position {
+                    topic: events.name().to_owned(),
+                    partition: partition(lane),
+                    offset: checkpoint.event_offset,
+                    metadata: String::new(),
+                });
+            }
         }
         subscription.commit(&positions).map_err(Error::stream(MODULE))
     }

@@ -1,4 +1,5 @@
-//! Reads the inputs of a closed window again: what it takes to change a window that is kept without its children (AGG-06).
+//! Reads the inputs of a closed window again: what it takes to change a window that is kept without its children, or
+//! without its readings where their time matters (AGG-06).
 //!
 //! The read is bounded by the offsets of the window's first and last input. It uses a consumer of its own, so that the
 //! loop's position does not move.
@@ -9,10 +10,10 @@ use kafka::client::{Consumer, Position};
 use model::Timestamp;
 use pipeline::aggregate::{Input, Sample};
 use stream::avro;
-use stream::message::aggregate;
 use tokio::time::Instant;
 
 use super::cascade::Step;
+use super::inputs;
 use crate::modules::marks::partition;
 use crate::modules::{Error, ModuleContext};
 
@@ -21,7 +22,7 @@ const POLL_WAIT: Duration = Duration::from_millis(200);
 /// Silence of the stream after which a read is given up and the module starts again.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// The windows a closed one was merged from.
+/// What a closed window was made from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) start: Timestamp,
@@ -31,14 +32,15 @@ pub(super) struct Span {
     pub(super) through: i64,
 }
 
-/// Reads children again.
+/// Reads inputs again.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     consumer: Option<Consumer>,
 }
 
 impl Children {
-    /// The inputs of the sample's point within the span, in the order of their offsets; `None` when retention took some.
+    /// The records of the sample's point within the span, without their framing, in the order of their offsets; `None` when
+    /// retention took some.
     pub(super) fn read(
         &mut self,
         ctx: &ModuleContext,
@@ -46,7 +48,7 @@ impl Children {
         lane: usize,
         sample: &Sample<'_>,
         span: Span,
-    ) -> Result<Option<Vec<Input>>, Error> {
+    ) -> Result<Option<Vec<Vec<u8>>>, Error> {
         let stream = Error::stream(super::MODULE);
         if self.consumer.is_none() {
             self.consumer = Some(Consumer::open(&ctx.settings, step.group).map_err(&stream)?);
@@ -63,7 +65,7 @@ impl Children {
             metadata: String::new(),
         };
         consumer.assign(&[from]).map_err(&stream)?;
-        let mut children = Vec::new();
+        let mut records = Vec::new();
         let mut done = false;
         let mut heard = Instant::now();
         while !done {
@@ -76,13 +78,15 @@ impl Children {
                     if record.offset() > span.through {
                         return;
                     }
-                    let payload = record.payload().unwrap_or_default();
-                    let Ok(window) = avro::unframe(payload).and_then(|(_, body)| aggregate::decode(body)) else {
-                        return;
+                    let Ok((_, body)) = avro::unframe(record.payload().unwrap_or_default()) else { return };
+                    let Ok(Some(input)) = inputs::decode(step.input.schema(), body, record.offset()) else { return };
+                    let time = match input.input {
+                        Input::Child { start, .. } => start,
+                        Input::Reading { time, .. } | Input::Stop { time } => time,
                     };
-                    let within = window.window_start >= span.start && window.window_start < span.end;
-                    if within && window.asset_id == sample.asset_id && window.parameter == sample.parameter {
-                        children.push(Input::Child { start: window.window_start, statistics: window.statistics });
+                    let within = time >= span.start && time < span.end;
+                    if within && input.asset_id == sample.asset_id && input.parameter == sample.parameter {
+                        records.push(body.to_vec());
                     }
                 })
                 .map_err(&stream)?;
@@ -94,6 +98,6 @@ impl Children {
             }
         }
         consumer.assign(&[]).map_err(&stream)?;
-        Ok(Some(children))
+        Ok(Some(records))
     }
 }
