@@ -358,12 +358,23 @@ impl Lane {
             Ok(found) => found,
             Err(taken) => return taken,
         };
-        let Some(point) = self.points.get(id) else { return Taken::NoRoom };
+        let Some(point) = self.points.get_mut(id) else { return Taken::NoRoom };
+        if sample.is_event && point.stop_early(time.as_micros(), sample.offset) {
+            let start = time.window_start(shape.width).as_micros();
+            self.event_holds.push_back((id, start, sample.offset));
+            return Taken::Added;
+        }
+        let early = if sample.is_event { None } else { point.early.take() };
         let (mut sort, plan) = (point.sort, shape.plans.get(point.plan));
         let known = &self.sorts[usize::from(sort)];
         if !sample.is_event && (known.kind != kind || known.unit.as_deref() != sample.unit) {
             let Some(other) = self.sort(sample.unit, kind) else { return Taken::NoRoom };
             sort = other;
+        }
+        if early.is_some()
+            && let Some(point) = self.points.get_mut(id)
+        {
+            point.sort = sort; // its first reading
         }
         let is_timed = shape.is_timed(plan, kind);
         let counted = match sample.input {
@@ -383,7 +394,15 @@ impl Lane {
         if let (Input::Stop { .. }, false) = (sample.input, is_timed) {
             return self.mark_gap(shape, room, (id, sort), time.as_micros(), sample);
         }
-        self.place(shape, room, (id, sort, kind), (time.as_micros(), progress), sample, out)
+        let taken = self.place(shape, room, (id, sort, kind), (time.as_micros(), progress), sample, out);
+        if is_timed {
+            for (stop, offset) in early.into_iter().flatten() {
+                let input = Input::Stop { time: Timestamp::from_micros(stop) };
+                let stopped = Sample { offset, is_event: true, input, ..*sample };
+                self.place(shape, room, (id, sort, kind), (stop, None), &stopped, out);
+            }
+        }
+        taken
     }
 
     /// Puts an input into its window.
@@ -406,7 +425,6 @@ impl Lane {
             _ => time - time.rem_euclid(shape.width),
         };
         let end = start.saturating_add(shape.width);
-        let is_stop = matches!(sample.input, Input::Stop { .. });
         let passed = end <= point.passed(shape);
         if !passed && point.sort != sort {
             rim.close_all(point, true); // AGG-13: units never mix
@@ -417,7 +435,6 @@ impl Lane {
         let windows = if passed { &mut point.late } else { &mut point.open };
         let place = match point::at(windows, start) {
             Ok(place) => place,
-            Err(_) if is_stop && !passed && windows.is_empty() && point.held.is_none() => return Taken::Known,
             Err(place) => {
                 let reopened = if passed { rim.reopen(point, start, sample, sort) } else { Ok(None) };
                 let window = match reopened {
@@ -520,10 +537,20 @@ impl Lane {
             let Some(point) = self.points.get(id) else { return Err(Taken::NoRoom) };
             return of_plan(shape.plans.get(point.plan), &self.sorts, point.sort).map(|kind| (id, kind));
         }
-        if let Input::Stop { .. } = sample.input {
-            return Err(Taken::Known); // nothing holds
-        }
         let plan = shape.plans.find(sample.asset_id, sample.parameter);
+        if let Input::Stop { .. } = sample.input {
+            if room.points == 0 || shape.child_width > 0 {
+                return Err(Taken::Known);
+            }
+            room.points -= 1;
+            let new = || Point::without_readings(plan);
+            let id = self.points.find_or_insert_with(sample.asset_id, sample.parameter, new);
+            if let Some(point) = self.points.get_mut(id) {
+                point.id = id;
+                point.closed_through = self.closed.floor();
+            }
+            return Ok((id, Kind::Value));
+        }
         let kind = of_plan(shape.plans.get(plan), &self.sorts, 0)?;
         if room.points == 0 {
             return Err(Taken::NoRoom);
@@ -602,7 +629,11 @@ impl Lane {
                 self.trim(shape);
             }
             let before = self.points.len();
-            self.points.retain(|point| !point.open.is_empty() || !point.late.is_empty() || point.kept > 0);
+            self.points.retain(|point| {
+                let is_young = |(time, _): &(i64, i64)| now.saturating_sub(*time) <= IDLE_MAX;
+                let waits = point.early.iter().flatten().any(is_young);
+                !point.open.is_empty() || !point.late.is_empty() || point.kept > 0 || waits
+            });
             room.points += before - self.points.len();
         }
     }
@@ -611,11 +642,12 @@ impl Lane {
     fn begin(&mut self, shape: &Shape, room: &mut Room, out: &mut dyn FnMut(&Closed<'_>)) {
         let timed = self.closed.timed();
         let Self { points, closed, timers, sorts, output_end, time, .. } = self;
-        for (id, start) in timed {
+        for (i, (id, start)) in timed.iter().copied().enumerate() {
+            let following = timed.get(i + 1).filter(|(other, _)| *other == id).map(|(_, start)| *start);
             let Some((asset_id, parameter, point)) = points.entry_mut(id) else { continue };
             let mut rim =
                 Rim { shape, room, closed, timers, sorts, time: *time, mark: *output_end, asset_id, parameter, out };
-            rim.mend(point, start);
+            rim.mend(point, start, following);
         }
     }
 

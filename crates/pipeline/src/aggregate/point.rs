@@ -7,6 +7,8 @@ use super::plan::Plan;
 use super::series::Held;
 use super::window::Content;
 
+/// Stops kept of a point without a reading; the oldest go.
+const EARLY_MAX: usize = 8;
 /// No input yet, or none known.
 pub(super) const NONE: i64 = -1;
 
@@ -43,6 +45,8 @@ pub(super) struct Point {
     pub(super) late: Vec<Window>,
     /// Closed windows of the point that are kept.
     pub(super) kept: u32,
+    /// Stops that came before the first reading: time and offset. `None` once a reading has told what the point is.
+    pub(super) early: Option<Vec<(i64, i64)>>,
     /// What holds at the end of the latest closed window.
     pub(super) held: Option<Box<Held>>,
 }
@@ -79,8 +83,24 @@ impl Point {
             open: Vec::new(),
             late: Vec::new(),
             kept: 0,
+            early: None,
             held: None,
         }
+    }
+
+    /// A point of which only stops are known.
+    pub(super) fn without_readings(plan: u16) -> Self {
+        Self { early: Some(Vec::new()), ..Self::new(0, plan) }
+    }
+
+    /// Remembers a stop of a point without a reading; `false` when it has one.
+    pub(super) fn stop_early(&mut self, time: i64, offset: i64) -> bool {
+        let Some(early) = &mut self.early else { return false };
+        if early.len() >= EARLY_MAX {
+            early.remove(0);
+        }
+        early.push((time, offset));
+        true
     }
 
     /// Windows that end here or before do not wait for their inputs any more.
@@ -96,7 +116,8 @@ impl Point {
     /// Whether the window at `start` still waits with the event at `offset`.
     pub(super) fn holds_event(&self, start: i64, offset: i64) -> bool {
         let with = |windows: &[Window]| at(windows, start).is_ok_and(|at| windows[at].first_event == offset);
-        with(&self.open) || with(&self.late)
+        let is_early = self.early.iter().flatten().any(|(_, early)| *early == offset);
+        with(&self.open) || with(&self.late) || is_early
     }
 }
 
