@@ -6,6 +6,7 @@
 
 mod configs;
 mod groups;
+mod ledger;
 mod produce;
 mod reset_offsets;
 mod secret;
@@ -38,6 +39,8 @@ pub(crate) enum Ctl {
     Produce(produce::Produce),
     /// Move what a group has committed; prints the plan unless --execute is given
     ResetOffsets(reset_offsets::ResetOffsets),
+    /// Prove that nothing is lost silently: what was read, stored, delivered; exit code 65 when something is missing
+    Ledger(ledger::Ledger),
     /// Show settings of a topic or of the broker
     Configs(configs::Configs),
     /// Check a data folder offline: what is intact, what is lost; exit code 65 when records are lost
@@ -64,6 +67,7 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
                 Ctl::Groups(options) => runtime.block_on(groups::groups(options)),
                 Ctl::Configs(options) => runtime.block_on(configs::configs(options)),
                 Ctl::ResetOffsets(options) => runtime.block_on(reset_offsets::reset_offsets(options)),
+                Ctl::Ledger(options) => ledger::ledger(&options, &handle),
                 Ctl::Tail(options) => tail::tail(&options, &handle),
                 Ctl::Produce(options) => produce::produce(&options, &handle),
                 Ctl::Secret(_) | Ctl::User(_) | Ctl::Verify(_) => Ok(()), // ran above, without a runtime
