@@ -251,7 +251,9 @@ impl<'c> Desk<'c> {
         }
         wait(&batch.finish())?;
         let mut index = self.shared.index();
-        decided.into_iter().for_each(|(id, record)| index.take_status(&id, record));
+        for (id, record) in decided {
+            index.take_status(&id, record);
+        }
         Ok(())
     }
 
