@@ -10,6 +10,8 @@
 //! Restart: a checkpoint is the offset of the first input that an open window holds, and a *mark* in the output behind
 //! which everything lies that [`ClosedWindows`] held when that window opened. An emitted window tells the offset of its
 //! last input, so an input read again is never counted twice.
+//!
+//! Long because: opening, closing, revising and resuming windows are one state with one invariant.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -51,7 +51,8 @@ pub(super) struct Line {
 
 /// All equations over the facts.
 pub(super) fn prove(facts: &Facts) -> Vec<Line> {
-    let mut evicted_left = facts.topics.iter().filter(|topic| topic.topic == "telemetry.raw").map(|t| t.evicted).sum();
+    let mut evicted_left =
+        facts.topics.iter().filter(|topic| topic.topic == stream::Topic::TelemetryRaw.name()).map(|t| t.evicted).sum();
     let mut lines = Vec::new();
     for adapter in &facts.adapters {
         if !adapter.epochs.is_empty() {
