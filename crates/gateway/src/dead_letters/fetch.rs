@@ -43,12 +43,11 @@ impl Fetcher {
             return Ok(()); // no longer kept
         }
         let offset = first.offset.max(start);
-        self.0.assign(&[Position {
-            topic: topic.to_owned(),
-            partition: first.partition,
-            offset,
-            metadata: String::new(),
-        }])?;
+        let assign = |offset: i64| {
+            let partition = first.partition;
+            self.0.assign(&[Position { topic: topic.to_owned(), partition, offset, metadata: String::new() }])
+        };
+        assign(offset)?;
         let until = (last.offset + 1).min(end);
         let mut missing: BTreeSet<Place> =
             run.iter().filter(|place| (offset..until).contains(&place.offset)).copied().collect();
@@ -68,7 +67,12 @@ impl Fetcher {
                     return Err(Error::NotDelivered { reason: format!("records of {topic} did not arrive") });
                 }
                 Ok(_) => {}
-                Err(error) => return Err(error),
+                Err(error) if heard.elapsed() > SILENCE_MAX => return Err(error),
+                // what went wrong with the assignment before may still be told: the one of now is asked for again
+                Err(error) => {
+                    tracing::debug!(error = %daemon::report(&error), topic, "dead letters are asked for again");
+                    assign(missing.first().map_or(offset, |place| place.offset))?;
+                }
             }
         }
         Ok(())

@@ -29,9 +29,8 @@ pub(super) struct Adapter {
 
 /// One start of an adapter.
 #[derive(Debug, Default, Clone)]
-#[expect(clippy::struct_field_names, reason = "its number has no other name in the contract")]
 pub(super) struct Epoch {
-    pub(super) epoch: i64,
+    pub(super) number: i64,
     /// First number expected, and the number after the highest one seen.
     pub(super) from: i64,
     pub(super) to: i64,
@@ -103,6 +102,18 @@ pub(super) struct Reader {
     pub(super) unread: Vec<Unread>,
     /// Commits behind the log's end: they speak of another log. Partition, commit, end.
     pub(super) beyond: Vec<(i32, i64, i64)>,
+}
+
+impl Reader {
+    /// True when it delivers to somebody; others read for the gateway itself.
+    pub(super) fn is_sink(&self) -> bool {
+        self.group.starts_with("sf-sink-")
+    }
+
+    /// There was never anything to read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.stored == 0 && self.unread.is_empty() && self.beyond.is_empty()
+    }
 }
 
 /// Offsets `from..to` of a partition that were evicted behind a reader's commit.

@@ -40,7 +40,6 @@ pub(super) fn gather(
     let mut admin = runtime.block_on(target.admin())?;
     let commits = runtime.block_on(commits(&mut admin))?;
     let spans = runtime.block_on(spans(&mut admin, range))?;
-    let is_part = range.from.is_some() || range.to.is_some();
     let mut scan = Scan::open(target)?;
     let mut read: BTreeMap<&str, u64> = BTreeMap::new();
     let clean = outcomes(&mut scan, &spans, Topic::TelemetryClean, &mut read)?;
@@ -54,16 +53,16 @@ pub(super) fn gather(
         committed: committed.map(|position| (position.partition, position.offset)).collect(),
         spans: raw.clone(),
         adapter: adapter.map(ToOwned::to_owned),
-        is_part,
+        range,
         now_ms: now.as_millis(),
     });
-    let parts: Vec<(i32, i64, i64)> = raw.iter().map(|span| (span.partition, span.read_from, span.read_to)).collect();
+    let parts: Vec<(i32, i64, i64)> = raw.iter().map(|span| (span.partition, span.read_from, span.end)).collect();
     scan.read(Topic::TelemetryRaw.name(), &parts, |record| book.take(record))?;
     if let Some(name) = adapter.filter(|name| !book.names().contains(name)) {
         return Err(unknown("adapter", name, book.names().into_iter().filter(|name| !name.is_empty())));
     }
     if book.is_unsettled() {
-        let ends: Vec<(i32, i64)> = raw.iter().map(|span| (span.partition, span.read_to)).collect();
+        let ends: Vec<(i32, i64)> = raw.iter().map(|span| (span.partition, span.end)).collect();
         scan.follow(Topic::TelemetryRaw.name(), &ends, SETTLE_MAX, |record| book.take_late(record))?;
     }
     read.insert(Topic::TelemetryRaw.name(), book.read);
@@ -71,7 +70,7 @@ pub(super) fn gather(
     let losses = losses(&mut scan, &spans)?;
     let topics = spans.iter().map(|(topic, spans)| topic_facts(topic, spans, range, read.get(topic.as_str()).copied()));
     Ok(Facts {
-        is_part,
+        is_part: range.is_part(),
         adapters: book.close(),
         topics: topics.filter(|topic| topic.acknowledged > 0).collect(),
         readers: readers(&commits, &spans, &sink_letters),
@@ -83,6 +82,10 @@ fn of<'s>(spans: &'s Spans, topic: &str) -> &'s [Span] {
     spans.get(topic).map(Vec::as_slice).unwrap_or_default()
 }
 
+fn on_disk(spans: &[Span], partition: i32, offset: i64) -> bool {
+    spans.iter().any(|span| span.partition == partition && (span.start..span.end).contains(&offset))
+}
+
 /// Which offsets of `telemetry.raw` have a record in `topic`.
 fn outcomes(
     scan: &mut Scan,
@@ -90,6 +93,7 @@ fn outcomes(
     topic: Topic,
     read: &mut BTreeMap<&str, u64>,
 ) -> Result<HashMap<i32, Marks>, Failure> {
+    let raw = of(spans, Topic::TelemetryRaw.name());
     let spans = of(spans, topic.name());
     // an outcome may be written much later than its record
     let parts: Vec<(i32, i64, i64)> = spans.iter().map(|span| (span.partition, span.read_from, span.end)).collect();
@@ -99,7 +103,9 @@ fn outcomes(
         let partition = record.partition();
         count += u64::from(spans.iter().any(|span| span.partition == partition && span.holds(record.offset())));
         let source = record.header(header::SOURCE);
-        if let Some(offset) = source.and_then(|value| read_source(value, Topic::TelemetryRaw.name(), partition)) {
+        let offset = source.and_then(|value| read_source(value, Topic::TelemetryRaw.name(), partition));
+        // others speak of another log, or were never there
+        if let Some(offset) = offset.filter(|offset| on_disk(raw, partition, *offset)) {
             found.entry(partition).or_default().set(offset);
         }
         Ok(())
@@ -108,14 +114,16 @@ fn outcomes(
     Ok(found)
 }
 
-fn sink_letters(scan: &mut Scan, spans: &Spans) -> Result<SinkLetters, Failure> {
+fn sink_letters(scan: &mut Scan, all: &Spans) -> Result<SinkLetters, Failure> {
     let mut found = SinkLetters::new();
-    for (topic, spans) in spans {
+    for (topic, spans) in all {
         let Some(sink) = topic.strip_prefix(SINK_LETTERS) else { continue };
         let parts: Vec<(i32, i64, i64)> = spans.iter().map(|span| (span.partition, span.start, span.end)).collect();
         scan.read(topic, &parts, |record| {
             let letter = record.payload().and_then(|payload| avro::unframe(payload).ok());
-            if let Some(letter) = letter.and_then(|(_, body)| dead_letter::decode(body).ok()) {
+            if let Some(letter) = letter.and_then(|(_, body)| dead_letter::decode(body).ok())
+                && on_disk(of(all, letter.topic), letter.partition, letter.offset)
+            {
                 let key = (sink.to_owned(), letter.topic.to_owned(), letter.partition);
                 found.entry(key).or_default().set(letter.offset);
             }
@@ -197,7 +205,9 @@ fn readers(commits: &Commits, spans: &Spans, letters: &SinkLetters) -> Vec<Reade
                 let dead = letters.get(&(sink.to_owned(), topic.to_owned(), span.partition));
                 place(&mut reader, *span, committed, dead);
             }
-            readers.push(reader);
+            if !reader.is_idle() {
+                readers.push(reader);
+            }
         }
     }
     readers
@@ -230,14 +240,12 @@ mod tests {
     use super::*;
 
     fn span(start: i64, end: i64) -> Span {
-        Span { partition: 2, start, end, from: start, to: end, read_from: start, read_to: end }
+        Span { partition: 2, start, end, from: start, to: end, read_from: start }
     }
 
     fn placed(span: Span, committed: Option<i64>) -> Reader {
         let mut dead = Marks::default();
-        for offset in [15, 16, 95] {
-            assert!(dead.set(offset));
-        }
+        assert!([15, 16, 95].iter().all(|offset| dead.set(*offset)));
         let mut reader = Reader::default();
         place(&mut reader, span, committed, Some(&dead));
         reader

@@ -51,27 +51,24 @@ pub(super) fn sentence(facts: &Facts, lines: &[Line]) -> String {
     let outcomes = facts.adapters.iter().map(|adapter| &adapter.outcomes);
     let sum = |of: fn(&super::facts::Outcomes) -> u64| outcomes.clone().map(of).sum::<u64>();
     let told: u64 = facts.losses.iter().map(|loss| loss.count).sum();
-    let of_readers: u64 = facts.readers.iter().map(|reader| reader.pending).sum();
-    let mut text = format!(
-        "everything that was read{} is accounted for: {} read, {} clean, {}, {}",
-        if facts.is_part { " in this time" } else { "" },
-        number(sum(|found| found.records)),
-        number(sum(|found| found.clean)),
+    let to_deliver: u64 = facts.readers.iter().filter(|reader| reader.is_sink()).map(|reader| reader.pending).sum();
+    let mut words = vec![
+        format!("{} read", number(sum(|found| found.records))),
+        format!("{} clean", number(sum(|found| found.clean))),
         count(sum(|found| found.rejected), "dead letter", "dead letters"),
         count(sum(|found| found.duplicates), "duplicate", "duplicates"),
-    );
-    let pending = sum(|found| found.pending);
-    if pending > 0 {
-        text = format!("{text}, {} not judged yet", number(pending));
+    ];
+    for (open, what) in [(sum(|found| found.pending), "not judged yet"), (to_deliver, "still to be delivered")] {
+        if open > 0 {
+            words.push(format!("{} {what}", number(open)));
+        }
     }
-    if of_readers > 0 {
-        text = format!("{text}, {} still to be read by somebody", number(of_readers));
-    }
-    match told {
-        0 => text.push_str("; no loss is told"),
-        told => text = format!("{text}; {} lost and told in the rows below", number(told)),
-    }
-    text
+    let part = if facts.is_part { " in this time" } else { "" };
+    let losses = match told {
+        0 => "no loss is told".to_owned(),
+        told => format!("{} lost and told in the rows below", number(told)),
+    };
+    format!("everything that was read{part} is accounted for: {}; {losses}", words.join(", "))
 }
 
 fn word(verdict: Verdict) -> String {
@@ -199,7 +196,7 @@ fn adapter(adapter: &super::facts::Adapter) -> Value {
                 .collect();
             let time = |ms: i64| model::Timestamp::from_millis(ms).to_string();
             json!({
-                "epoch": epoch.epoch,
+                "epoch": epoch.number,
                 "from_seq": epoch.from,
                 "to_seq": epoch.to,
                 "present": epoch.present,

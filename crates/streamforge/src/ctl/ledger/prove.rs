@@ -6,6 +6,8 @@
 //! 4. Of each reader: stored = delivered + dead letters + pending; and what was evicted before it was read has a row in the
 //!    loss ledger (OFF-12, OFF-30).
 
+use stream::Topic;
+
 use super::facts::{Adapter, Facts, Fate, Loss, Reader, TopicFacts};
 use super::marks::Hole;
 use super::print::number;
@@ -52,7 +54,7 @@ pub(super) struct Line {
 /// All equations over the facts.
 pub(super) fn prove(facts: &Facts) -> Vec<Line> {
     let mut evicted_left =
-        facts.topics.iter().filter(|topic| topic.topic == stream::Topic::TelemetryRaw.name()).map(|t| t.evicted).sum();
+        facts.topics.iter().filter(|topic| topic.topic == Topic::TelemetryRaw.name()).map(|t| t.evicted).sum();
     let mut lines = Vec::new();
     for adapter in &facts.adapters {
         if !adapter.epochs.is_empty() {
@@ -80,11 +82,11 @@ fn parts(parts: &[(u64, &str)]) -> String {
 
 /// The first few and how many more.
 fn named(all: &[String], total: usize) -> String {
-    let mut text = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-    if let Some(more) = total.checked_sub(SHOWN).filter(|more| *more > 0) {
-        text = format!("{text}; and {more} more");
+    let text = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    match total.checked_sub(SHOWN) {
+        None | Some(0) => text,
+        Some(more) => format!("{text}; and {more} more"),
     }
-    text
 }
 
 /// `epoch 7 seq 120 to 129 (10)`.
@@ -102,7 +104,7 @@ fn numbered(adapter: &Adapter, losses: &[Loss], evicted_left: &mut u64) -> Line 
         left += (epoch.to - epoch.from).max(0).unsigned_abs();
         present += epoch.present;
         for (hole, fate) in &epoch.holes {
-            let rows: u64 = losses.iter().map(|loss| loss.tells_numbers(&adapter.id, epoch.epoch, *hole)).sum();
+            let rows: u64 = losses.iter().map(|loss| loss.tells_numbers(&adapter.id, epoch.number, *hole)).sum();
             let rows = rows.min(hole.count());
             told += rows;
             let mut rest = hole.count() - rows;
@@ -118,7 +120,7 @@ fn numbered(adapter: &Adapter, losses: &[Loss], evicted_left: &mut u64) -> Line 
             }
             if rest > 0 {
                 open += rest;
-                names.push(hole_name(epoch.epoch, *hole));
+                names.push(hole_name(epoch.number, *hole));
             }
         }
     }
@@ -180,7 +182,11 @@ fn stored(topic: &TopicFacts) -> Line {
 fn delivered(reader: &Reader) -> Line {
     let dead = reader.dead_letters.min(reader.passed);
     let delivered = reader.passed - dead;
-    let word = if reader.group.starts_with("sf-sink-") { "delivered" } else { "read" };
+    let (equation, word) = if reader.is_sink() {
+        ("stored = delivered + dead letters + pending", "delivered")
+    } else {
+        ("stored = read + pending", "read")
+    };
     let ahead: u64 = reader.beyond.iter().map(|(_, committed, end)| (committed - end).unsigned_abs()).sum();
     let names: Vec<String> = reader
         .beyond
@@ -191,7 +197,7 @@ fn delivered(reader: &Reader) -> Line {
         .collect();
     Line {
         subject: subject(reader),
-        equation: "stored = delivered + dead letters + pending",
+        equation,
         left: reader.stored,
         right: reader.passed + reader.pending,
         explained_by: parts(&[(delivered, word), (dead, "dead letters"), (reader.pending, "pending")]),
@@ -241,7 +247,7 @@ mod tests {
         let holes: Vec<(Hole, Fate)> =
             holes.iter().map(|(from, to, fate)| (Hole { from: *from, to: *to }, *fate)).collect();
         let missing: u64 = holes.iter().map(|(hole, _)| hole.count()).sum();
-        Epoch { epoch: 7, from: 0, to: 100, present: 100 - missing, holes, ..Epoch::default() }
+        Epoch { number: 7, from: 0, to: 100, present: 100 - missing, holes, ..Epoch::default() }
     }
 
     fn all_clean(records: u64) -> Outcomes {

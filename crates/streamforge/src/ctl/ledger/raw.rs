@@ -10,10 +10,10 @@ use stream::{avro, header};
 
 use super::facts::{Adapter, Epoch, Fate, NAMED_MAX, Outcomes};
 use super::marks::{Hole, Marks, PIECES_MAX};
-use super::scan::Span;
+use super::scan::{Range, Span};
 use crate::exit::{Failure, USAGE};
 
-/// Starts of adapters that are told apart; beyond, the command refuses and asks for a shorter range.
+/// Adapters, and starts of them, that are told apart; beyond, the command refuses and asks for a shorter range.
 const EPOCHS_MAX: usize = 100_000;
 /// Points whose newest readings are remembered to know duplicates, 0.6 KiB each; duplicates of others count as missing.
 const POINTS_MAX: usize = 300_000;
@@ -35,7 +35,7 @@ pub(super) struct Known {
     pub(super) spans: Vec<Span>,
     /// Only this adapter.
     pub(super) adapter: Option<String>,
-    pub(super) is_part: bool,
+    pub(super) range: Range,
     pub(super) now_ms: i64,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Book {
     hasher: RandomState,
     /// Gateway time of the first record that is left of every partition.
     first_ms: HashMap<i32, i64>,
-    /// Records within the range.
+    /// Records at offsets within the range.
     pub(super) read: u64,
     since_check: u32,
 }
@@ -119,9 +119,11 @@ impl Book {
         named: Option<(&str, i64, i64)>,
         reading: Option<&Reading<'_>>,
     ) -> Result<(), Failure> {
+        self.check()?;
         self.first_ms.entry(partition).or_insert(timestamp_ms);
-        let within = self.known.spans.iter().any(|span| span.partition == partition && span.holds(offset));
-        self.read += u64::from(within);
+        let here = self.known.spans.iter().any(|span| span.partition == partition && span.holds(offset));
+        self.read += u64::from(here);
+        let within = self.known.range.holds(timestamp_ms);
         let id = named.map_or("", |(adapter, ..)| adapter);
         let at = match self.index.get(id) {
             Some(at) => *at,
@@ -157,7 +159,7 @@ impl Book {
                 }
             }
         }
-        self.check()
+        Ok(())
     }
 
     fn number(&mut self, at: usize, partition: i32, place: (i64, i64), within_ms: Option<i64>) {
@@ -206,13 +208,13 @@ impl Book {
     /// Refuses when the numbers are so scattered that memory would not do.
     fn check(&mut self) -> Result<(), Failure> {
         self.since_check += 1;
-        if self.since_check < 100_000 && self.epochs <= EPOCHS_MAX {
+        if self.since_check < 100_000 && self.epochs.max(self.adapters.len()) <= EPOCHS_MAX {
             return Ok(());
         }
         self.since_check = 0;
         let sequences = self.adapters.iter().flat_map(|entry| entry.epochs.values());
         let pieces: usize = sequences.map(|sequence| sequence.marks.pieces()).sum();
-        if pieces > PIECES_MAX || self.epochs > EPOCHS_MAX {
+        if pieces > PIECES_MAX || self.epochs.max(self.adapters.len()) > EPOCHS_MAX {
             let text = "there are too many sequences to hold them in memory; give a shorter range with --from and --to, \
                 or one adapter with --adapter";
             return Err(Failure::new(USAGE, text));
@@ -227,9 +229,9 @@ impl Book {
             && let Some(sequence) = self.adapters[*at].epochs.get_mut(&epoch)
             && sequence.bounds.as_ref().is_some_and(|bounds| seq <= bounds.high)
         {
-            sequence.marks.set(seq);
+            return sequence.marks.set(seq) && !self.is_unsettled();
         }
-        !self.is_unsettled()
+        false
     }
 
     /// True while a number is missing that may be on its way.
@@ -257,12 +259,12 @@ impl Book {
             let newest = entry.epochs.keys().next_back().copied();
             let epochs = entry.epochs.iter().filter_map(|(epoch, sequence)| {
                 let bounds = sequence.bounds.as_ref()?;
-                let from = if self.known.is_part { bounds.low } else { 0 };
+                let from = if self.known.range.is_part() { bounds.low } else { 0 };
                 let to = bounds.high + 1;
                 let is_newest = newest == Some(*epoch);
                 let fated = |hole: Hole| (hole, self.fate(entry, (*epoch, bounds), is_newest, hole));
                 Some(Epoch {
-                    epoch: *epoch,
+                    number: *epoch,
                     from,
                     to,
                     present: sequence.marks.count_within(from, to),
@@ -304,10 +306,8 @@ mod tests {
 
     fn book(start: i64, judged: &[i64], committed: i64) -> Book {
         let mut clean = Marks::default();
-        for offset in judged {
-            assert!(clean.set(*offset));
-        }
-        let span = Span { partition: 0, start, end: 100, from: start, to: 100, read_from: start, read_to: 100 };
+        assert!(judged.iter().all(|offset| clean.set(*offset)));
+        let span = Span { partition: 0, start, end: 100, from: start, to: 100, read_from: start };
         Book::new(Known {
             clean: HashMap::from([(0, clean)]),
             committed: HashMap::from([(0, committed)]),

@@ -21,7 +21,7 @@ const SLICE_RECORDS: usize = 10_000;
 const LOOK: Duration = Duration::from_millis(200);
 /// Without a record for this long from a stream that answers, nothing more comes: what is left cannot be read.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// What lies this close around the range is read too, microseconds: clocks of records are not in the order of their numbers.
+/// What lies this close before the range is read too, microseconds: times of records are not in the order of their numbers.
 const MARGIN_US: i64 = 60_000_000;
 /// Topics of the sinks' dead letters begin so.
 pub(super) const SINK_LETTERS: &str = "dlq.sink.";
@@ -33,6 +33,17 @@ pub(super) struct Range {
     pub(super) to: Option<Timestamp>,
 }
 
+impl Range {
+    /// True when only a part of the time is looked at.
+    pub(super) fn is_part(self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
+    pub(super) fn holds(self, ms: i64) -> bool {
+        self.from.is_none_or(|from| ms >= from.as_millis()) && self.to.is_none_or(|to| ms < to.as_millis())
+    }
+}
+
 /// The part of a partition that is looked at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -40,12 +51,11 @@ pub(super) struct Span {
     /// First offset on disk, next offset to be written.
     pub(super) start: i64,
     pub(super) end: i64,
-    /// Offsets in the range looked at.
+    /// Offsets in the range looked at, as far as offsets follow time.
     pub(super) from: i64,
     pub(super) to: i64,
-    /// Offsets read: the range and what is close to it.
+    /// Read from here up to the end: what is late lies behind the range.
     pub(super) read_from: i64,
-    pub(super) read_to: i64,
 }
 
 impl Span {
@@ -76,7 +86,7 @@ pub(super) async fn spans(admin: &mut Admin, range: Range) -> Result<Spans, Fail
     let starts = places(admin, &topics, At::Earliest).await?;
     let at = |time: Option<Timestamp>, by: i64| time.map(|time| At::Time(time.plus_micros(by).as_millis()));
     let mut marks = Vec::new();
-    for place in [at(range.from, 0), at(range.from, -MARGIN_US), at(range.to, 0), at(range.to, MARGIN_US)] {
+    for place in [at(range.from, 0), at(range.from, -MARGIN_US), at(range.to, 0)] {
         marks.push(match place {
             Some(place) => Some(places(admin, &topics, place).await?),
             None => None,
@@ -92,8 +102,8 @@ pub(super) async fn spans(admin: &mut Admin, range: Range) -> Result<Spans, Fail
             None => open,
         };
         let (from, read_from) = (mark(0, start), mark(1, start));
-        let (to, read_to) = (mark(2, *end).max(from), mark(3, *end).max(read_from));
-        let span = Span { partition: key.1, start, end: *end, from, to, read_from, read_to };
+        let to = mark(2, *end).max(from);
+        let span = Span { partition: key.1, start, end: *end, from, to, read_from };
         spans.entry(key.0.clone()).or_default().push(span);
     }
     Ok(spans)
