@@ -18,8 +18,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Fetcher(Settings);
 
 impl Fetcher {
-    pub(super) fn open(settings: &Settings) -> Result<Self, Error> {
-        Ok(Self(settings.clone()))
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self(settings.clone())
     }
 
     /// Hands the bytes at each place to `each`, in whatever order they come; places that are gone are left out.

@@ -76,7 +76,7 @@ impl<'c> Desk<'c> {
             ctx,
             shared,
             producer: Producer::open(&ctx.settings).map_err(stream)?,
-            fetcher: Fetcher::open(&ctx.settings).map_err(stream)?,
+            fetcher: Fetcher::new(&ctx.settings),
             clean_id: id(Topic::TelemetryClean)?,
             audit_id: id(Topic::Audit)?,
             known: HashMap::new(),

@@ -410,14 +410,14 @@ async fn letters_that_pass_newer_rules_become_clean_in_order() {
         let start = rig.start(up_to(200.0));
         let failing = Filter { status: Some("STILL_FAILING".to_owned()), ..Filter::default() };
         // statuses are read beside the letters, after a start
-        let deadline = std::time::Duration::from_secs(30);
-        let began = tokio::time::Instant::now();
+        let deadline = Duration::from_secs(30);
+        let began = Instant::now();
         let list = loop {
             let list = start.letters.list(&failing, None, Some(1000)).unwrap();
             if list["entries"].as_array().is_some_and(|entries| entries.len() == 40) || began.elapsed() > deadline {
                 break list;
             }
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
         };
         let entries = list["entries"].as_array().unwrap();
         assert_eq!(entries.len(), 40);
