@@ -10,7 +10,6 @@ fn built() -> u64 {
     given.unwrap_or_else(now)
 }
 
-#[expect(clippy::print_stdout, reason = "this is how a build script speaks")]
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");

@@ -76,9 +76,8 @@ pub enum Answer {
 /// brought it there.
 pub const fn allows(status: Status, decision: Decision, same_command: bool) -> Answer {
     match (status, decision) {
-        (Status::New, _) => Answer::Ok,
         (Status::StillFailing, Decision::Reprocess) if same_command => Answer::Already,
-        (Status::StillFailing, _) => Answer::Ok,
+        (Status::New | Status::StillFailing, _) => Answer::Ok,
         (Status::Approved | Status::Reprocessed, Decision::Approve | Decision::Reprocess)
         | (Status::Rejected, Decision::Reject) => Answer::Already,
         (Status::Approved | Status::Reprocessed, Decision::Reject) => {
@@ -117,7 +116,7 @@ pub fn encode(record: &StatusRecord, out: &mut Vec<u8>) {
     writer.int(record.at);
     writer.text(&record.comment);
     writer.text(&record.command_id);
-    writer.optional(record.reason.as_deref(), |writer, reason| writer.text(reason));
+    writer.optional(record.reason.as_deref(), Writer::text);
 }
 
 /// Reads what [`encode`] wrote; `None` when the bytes are something else.

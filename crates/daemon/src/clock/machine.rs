@@ -44,7 +44,7 @@ fn kernel() -> Option<Kernel> {
     if verdict < 0 {
         return None;
     }
-    let offset = i64::from(timex.offset);
+    let offset = timex.offset;
     let offset_us = if timex.status & libc::STA_NANO == 0 { offset } else { offset / 1000 };
     Some(Kernel {
         synced: verdict != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0,

@@ -137,11 +137,20 @@ pub struct Filter {
     pub until: Option<String>,
 }
 
+/// Which status a letter must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Any,
+    /// Those that are to be decided about.
+    Open,
+    One(Status),
+}
+
 /// A filter whose texts are understood.
 #[derive(Debug, Clone)]
 pub struct Match<'f> {
     filter: &'f Filter,
-    status: Option<Option<Status>>,
+    status: Wanted,
     since: i64,
     until: i64,
 }
@@ -156,12 +165,12 @@ impl Filter {
                 .ok_or_else(|| format!("{name}: {text:?} is not a time; write 2026-01-31T12:00:00Z")),
         };
         let status = match self.status.as_deref() {
-            None => None,
-            Some("OPEN") => Some(None),
-            Some(name) => Some(Some(Status::by_name(name).ok_or_else(|| {
+            None => Wanted::Any,
+            Some("OPEN") => Wanted::Open,
+            Some(name) => Wanted::One(Status::by_name(name).ok_or_else(|| {
                 let names: Vec<&str> = Status::ALL.iter().map(|status| status.as_str()).collect();
                 format!("status: {name:?} is not one of OPEN, {}", names.join(", "))
-            })?)),
+            })?),
         };
         let since = time("since", &self.since, i64::MIN)?;
         Ok(Match { filter: self, status, since, until: time("until", &self.until, i64::MAX)? })
@@ -172,9 +181,9 @@ impl Match<'_> {
     pub fn holds(&self, key: Key, entry: &Entry) -> bool {
         let same = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
         let of_status = match self.status {
-            None => true,
-            Some(None) => entry.status().is_open(),
-            Some(Some(status)) => entry.status() == status,
+            Wanted::Any => true,
+            Wanted::Open => entry.status().is_open(),
+            Wanted::One(status) => entry.status() == status,
         };
         of_status
             && (self.since..self.until).contains(&key.failed_at)

@@ -15,11 +15,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// A reader of places.
 #[derive(Debug)]
-pub(super) struct Fetcher(Consumer);
+pub(super) struct Fetcher(Settings);
 
 impl Fetcher {
-    pub(super) fn open(settings: &Settings) -> Result<Self, Error> {
-        Consumer::open(settings, "sf-dead-letter").map(Self)
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self(settings.clone())
     }
 
     /// Hands the bytes at each place to `each`, in whatever order they come; places that are gone are left out.
@@ -30,25 +30,26 @@ impl Fetcher {
             (a.topic(), a.partition) == (b.topic(), b.partition) && b.offset - a.offset <= RUN_GAP
         };
         for run in sorted.chunk_by(near) {
-            self.run(run, &mut each)?;
+            // a consumer of its own: one that is assigned anew may still tell of the assignment before
+            let consumer = Consumer::open(&self.0, "sf-dead-letter")?;
+            Self::run(&consumer, run, &mut each)?;
         }
         Ok(())
     }
 
-    fn run(&self, run: &[Place], each: &mut impl FnMut(Place, &[u8])) -> Result<(), Error> {
+    fn run(consumer: &Consumer, run: &[Place], each: &mut impl FnMut(Place, &[u8])) -> Result<(), Error> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let topic = first.topic().name();
-        let (start, end) = self.0.watermarks(topic, first.partition)?;
+        let (start, end) = consumer.watermarks(topic, first.partition)?;
         if last.offset < start {
             return Ok(()); // no longer kept
         }
         let offset = first.offset.max(start);
-        self.0.assign(&[Position {
-            topic: topic.to_owned(),
-            partition: first.partition,
-            offset,
-            metadata: String::new(),
-        }])?;
+        let assign = |offset: i64| {
+            let partition = first.partition;
+            consumer.assign(&[Position { topic: topic.to_owned(), partition, offset, metadata: String::new() }])
+        };
+        assign(offset)?;
         let until = (last.offset + 1).min(end);
         let mut missing: BTreeSet<Place> =
             run.iter().filter(|place| (offset..until).contains(&place.offset)).copied().collect();
@@ -56,7 +57,7 @@ impl Fetcher {
         // what was fetched for the run before may still arrive: only what is asked for counts
         while !missing.is_empty() {
             let before = missing.len();
-            let polled = self.0.poll(missing.len(), Duration::from_millis(200), Duration::ZERO, |record| {
+            let polled = consumer.poll(missing.len(), Duration::from_millis(200), Duration::ZERO, |record| {
                 let place = Place::new(record.topic(), record.partition(), record.offset());
                 if let Some(place) = place.filter(|place| missing.remove(place)) {
                     each(place, record.payload().unwrap_or_default());
@@ -68,7 +69,12 @@ impl Fetcher {
                     return Err(Error::NotDelivered { reason: format!("records of {topic} did not arrive") });
                 }
                 Ok(_) => {}
-                Err(error) => return Err(error),
+                Err(error) if heard.elapsed() > SILENCE_MAX => return Err(error),
+                // what went wrong with the assignment before may still be told: the one of now is asked for again
+                Err(error) => {
+                    tracing::debug!(error = %daemon::report(&error), topic, "dead letters are asked for again");
+                    assign(missing.first().map_or(offset, |place| place.offset))?;
+                }
             }
         }
         Ok(())

@@ -84,16 +84,14 @@ impl Index {
     /// Takes a decision in, unless a newer one is known.
     pub(super) fn take_status(&mut self, id: &str, record: StatusRecord) {
         match self.by_id.get(id).and_then(|key| self.entries.get_mut(key)) {
-            Some(entry) => {
-                if entry.decided.as_ref().is_none_or(|known| known.revision < record.revision) {
-                    entry.decided = Some(Box::new(record));
-                }
+            Some(entry) if entry.decided.as_ref().is_none_or(|known| known.revision < record.revision) => {
+                entry.decided = Some(Box::new(record));
             }
             // letters come before decisions, but they are read side by side at the start
             None if !self.complete && self.early.len() < ENTRIES_MAX => {
                 self.early.insert(id.into(), record);
             }
-            None => {}
+            _ => {}
         }
     }
 

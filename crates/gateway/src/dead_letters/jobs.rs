@@ -111,11 +111,15 @@ impl Tally {
         self.already += other.already;
         self.failed += other.failed;
         let sum = |into: &mut BTreeMap<Status, u64>, from: BTreeMap<Status, u64>| {
-            from.into_iter().for_each(|(status, count)| *into.entry(status).or_default() += count);
+            for (status, count) in from {
+                *into.entry(status).or_default() += count;
+            }
         };
         sum(&mut self.before, other.before);
         sum(&mut self.after, other.after);
-        other.by_reason.into_iter().for_each(|(reason, count)| *self.by_reason.entry(reason).or_default() += count);
+        for (reason, count) in other.by_reason {
+            *self.by_reason.entry(reason).or_default() += count;
+        }
         let room = FAILED_SHOWN.saturating_sub(self.failed_shown.len());
         self.failed_shown.extend(other.failed_shown.into_iter().take(room));
     }

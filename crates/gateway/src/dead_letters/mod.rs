@@ -189,8 +189,7 @@ impl DeadLetters {
             (key, entry.json(key))
         };
         let mut bytes = None;
-        let fetched = Fetcher::open(&ctx.settings)
-            .and_then(|fetcher| fetcher.fetch(&[key.place], |_, payload| bytes = Some(payload.to_vec())));
+        let fetched = Fetcher::new(&ctx.settings).fetch(&[key.place], |_, payload| bytes = Some(payload.to_vec()));
         fetched.map_err(|error| Problem::unavailable(format!("the letter cannot be read: {}", report(&error))))?;
         let bytes = bytes.ok_or_else(|| Problem::not_found("the letter is no longer kept"))?;
         let letter = avro::unframe(&bytes).and_then(|(_, body)| message::dead_letter::decode(body));

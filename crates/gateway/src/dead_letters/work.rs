@@ -76,7 +76,7 @@ impl<'c> Desk<'c> {
             ctx,
             shared,
             producer: Producer::open(&ctx.settings).map_err(stream)?,
-            fetcher: Fetcher::open(&ctx.settings).map_err(stream)?,
+            fetcher: Fetcher::new(&ctx.settings),
             clean_id: id(Topic::TelemetryClean)?,
             audit_id: id(Topic::Audit)?,
             known: HashMap::new(),
@@ -251,7 +251,9 @@ impl<'c> Desk<'c> {
         }
         wait(&batch.finish())?;
         let mut index = self.shared.index();
-        decided.into_iter().for_each(|(id, record)| index.take_status(&id, record));
+        for (id, record) in decided {
+            index.take_status(&id, record);
+        }
         Ok(())
     }
 

@@ -409,7 +409,16 @@ async fn letters_that_pass_newer_rules_become_clean_in_order() {
 
         let start = rig.start(up_to(200.0));
         let failing = Filter { status: Some("STILL_FAILING".to_owned()), ..Filter::default() };
-        let list = start.letters.list(&failing, None, Some(1000)).unwrap();
+        // statuses are read beside the letters, after a start
+        let deadline = Duration::from_secs(30);
+        let began = Instant::now();
+        let list = loop {
+            let list = start.letters.list(&failing, None, Some(1000)).unwrap();
+            if list["entries"].as_array().is_some_and(|entries| entries.len() == 40) || began.elapsed() > deadline {
+                break list;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
         let entries = list["entries"].as_array().unwrap();
         assert_eq!(entries.len(), 40);
         assert!(entries.iter().all(|entry| entry["attempts"] == 2 && entry["reason"] == "RANGE_HARD"));

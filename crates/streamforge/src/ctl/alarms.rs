@@ -187,9 +187,9 @@ async fn list(local: &Local, as_json: bool, query: &[(&str, String)]) -> Result<
             state.push_str(", not acknowledged");
         }
         if let Some(left) = alarm["shelved_for_ms"].as_i64() {
-            state.push_str(&format!(", shelved for {}", duration_ms(left)));
+            state = format!("{state}, shelved for {}", duration_ms(left));
         } else if let Some(kind) = alarm["suppression_kind"].as_str() {
-            state.push_str(&format!(", {kind}"));
+            state = format!("{state}, {kind}");
         }
         if alarm["chattering"] == true {
             state.push_str(", chattering");

@@ -354,7 +354,9 @@ fn list(answer: &Value) -> Table {
         ("attempts", Column::Number("ATTEMPTS")),
     ];
     let mut table = Table::new(&columns.map(|(_, column)| column));
-    rows(&answer["entries"]).iter().for_each(|entry| table.row(columns.map(|(name, _)| text(&entry[name]))));
+    for entry in rows(&answer["entries"]) {
+        table.row(columns.map(|(name, _)| text(&entry[name])));
+    }
     table
 }
 
@@ -371,7 +373,9 @@ fn jobs(answer: &Value) -> Table {
         ("created_at", Column::Text("SINCE")),
     ];
     let mut table = Table::new(&columns.map(|(_, column)| column));
-    rows(&answer["jobs"]).iter().for_each(|job| table.row(columns.map(|(name, _)| text(&job[name]))));
+    for job in rows(&answer["jobs"]) {
+        table.row(columns.map(|(name, _)| text(&job[name])));
+    }
     table
 }
 

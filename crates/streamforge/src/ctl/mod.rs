@@ -9,6 +9,7 @@ mod backtest;
 mod configs;
 mod dlq;
 mod groups;
+mod ledger;
 mod local;
 mod produce;
 mod reset_offsets;
@@ -42,6 +43,8 @@ pub(crate) enum Ctl {
     Produce(produce::Produce),
     /// Move what a group has committed; prints the plan unless --execute is given
     ResetOffsets(reset_offsets::ResetOffsets),
+    /// Prove that nothing is lost silently: what was read, stored, delivered; exit code 65 when something is missing
+    Ledger(ledger::Ledger),
     /// Show settings of a topic or of the broker
     Configs(configs::Configs),
     /// Look at the dead letters of the gateway on this machine and decide about them
@@ -76,6 +79,7 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
                 Ctl::Configs(options) => runtime.block_on(configs::configs(options)),
                 Ctl::ResetOffsets(options) => runtime.block_on(reset_offsets::reset_offsets(options)),
                 Ctl::Dlq(options) => runtime.block_on(dlq::dlq(options)),
+                Ctl::Ledger(options) => ledger::ledger(&options, &handle),
                 Ctl::Tail(options) => tail::tail(&options, &handle),
                 Ctl::Produce(options) => produce::produce(&options, &handle),
                 Ctl::Backtest(options) => backtest::backtest(&options, &handle),

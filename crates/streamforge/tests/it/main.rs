@@ -16,6 +16,7 @@ mod guarded;
 mod harness;
 mod identities;
 mod kills;
+mod ledger_ctl;
 mod outage;
 mod pymodbus;
 mod resources;

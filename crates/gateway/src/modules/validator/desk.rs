@@ -1,4 +1,6 @@
 //! One record after the other: decode, judge, forward or reject, and tell what changed.
+//!
+//! Long because: every way a record can go is one method here, and they share the same state and buffers.
 
 use kafka::client::{Batch, Producer, Record};
 use model::{Quality, Reading, TextList, TextMap, Timestamp, flag, time_source};
