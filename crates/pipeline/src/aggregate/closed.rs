@@ -5,6 +5,7 @@
 //! is not here was never emitted.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -111,7 +112,7 @@ impl KeptSeries {
     pub(super) fn first(&self) -> Option<Moment> {
         let s = &self.totals.statistics;
         let state = match &self.totals.extra {
-            Extra::States(states) => Some(states.first.clone()),
+            Extra::States(states) => Some(Arc::clone(&states.first)),
             _ => None,
         };
         let first = Moment { time: s.first_time.as_micros(), number: s.first, state, quality: model::Quality::Good };
@@ -274,13 +275,12 @@ impl ClosedWindows {
         let Some(kept) = self.kept.get_mut(&(point, start)) else { return };
         self.parts = self.parts.saturating_sub(kept.parts());
         match &mut kept.content {
-            KeptContent::Folded(_) => {}
             KeptContent::Whole(children) => {
                 let content = Content::Children(std::mem::take(children));
                 kept.content = KeptContent::Folded(Child::of_totals(content.fold_children()));
             }
             KeptContent::Timed(kept) if kept.totals.statistics.count > 0 => kept.moments = None,
-            KeptContent::Timed(_) => {}
+            KeptContent::Folded(_) | KeptContent::Timed(_) => {}
         }
     }
 }

@@ -10,6 +10,8 @@
 //! Restart: a checkpoint is the offset of the first input that an open window holds, and a *mark* in the output behind
 //! which everything lies that [`ClosedWindows`] held when that window opened. An emitted window tells the offset of its
 //! last input, so an input read again is never counted twice. What happens when a window closes is in [`super::rim`].
+//!
+//! Long because: opening, reopening and resuming windows are one state with one invariant.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -586,9 +588,9 @@ impl Lane {
                         content.add(sort.kind, input);
                     }
                 }
-                Input::Reading { .. } | Input::Stop { .. } => {} // the stops are kept
                 Input::Child { kind, .. } if *kind == sort.kind => content.add(sort.kind, input),
-                Input::Child { .. } => {}
+                // the stops are kept
+                Input::Reading { .. } | Input::Stop { .. } | Input::Child { .. } => {}
             }
         }
         if matches!(&content, Content::Children(children) if children.is_empty()) {

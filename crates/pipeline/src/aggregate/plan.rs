@@ -80,11 +80,9 @@ impl Plan {
         match (self.kind, value) {
             (_, Value::Null) => None,
             (None, Value::Float(_) | Value::Int(_)) => Some(Kind::Value),
-            (None, Value::Bool(_)) => Some(Kind::Bool),
-            (None, Value::Text(_)) => Some(Kind::Enum),
-            (Some(Kind::Enum), _) => Some(Kind::Enum),
+            (None, Value::Text(_)) | (Some(Kind::Enum), _) => Some(Kind::Enum),
             (Some(kind), Value::Float(_) | Value::Int(_)) => Some(kind),
-            (Some(Kind::Bool), Value::Bool(_)) => Some(Kind::Bool),
+            (None | Some(Kind::Bool), Value::Bool(_)) => Some(Kind::Bool),
             (Some(_), Value::Bool(_) | Value::Text(_)) => None,
         }
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use model::{Kind, Timestamp};
 
-use super::closed::{ClosedWindows, Emitted, KeptContent, KeptSeries};
+use super::closed::{ClosedWindows, Emitted, Kept, KeptContent, KeptSeries};
 use super::lane::{Closed, Room, Sample, Shape, Taken, set_timer, silent_deadline};
 use super::plan::Plan;
 use super::point::{self, NONE, Point, Sort, Window, WindowKey};
@@ -163,7 +163,7 @@ impl Rim<'_> {
     fn was_partial(&self, point: u32, origin: &Origin) -> bool {
         // of merged windows the children tell
         let kept = self.closed.get(point, origin.start);
-        self.shape.child_width == 0 && kept.is_some_and(|kept| kept.is_partial())
+        self.shape.child_width == 0 && kept.is_some_and(Kept::is_partial)
     }
 
     fn frame(&self, plan: u16, sort: u16, start: i64) -> Frame<'_> {
@@ -271,7 +271,7 @@ impl Rim<'_> {
                     let Some(series) = kept.series().filter(|series| kept.unit == sort && series.held != held) else {
                         return;
                     };
-                    let Some((totals, carry)) = exchange_head(&frame, series, held.as_ref(), next) else { return };
+                    let (totals, carry) = exchange_head(&frame, series, held.as_ref(), next);
                     if totals == series.totals && carry == series.carry {
                         return; // nothing that anybody could see
                     }
@@ -423,25 +423,24 @@ impl Rim<'_> {
     }
 }
 
-/// A closed window with another value from before, and what then holds at its end. `None` when that cannot be told.
+/// A closed window with another value from before, and what then holds at its end.
 fn exchange_head(
     frame: &Frame<'_>,
     series: &KeptSeries,
     held: Option<&Held>,
     next: Option<(i64, f64)>,
-) -> Option<(Totals, Option<Held>)> {
-    let first = series.first();
-    let Some(first) = first else {
+) -> (Totals, Option<Held>) {
+    let Some(first) = series.first() else {
         // all of it is head
         let empty = Series { moments: Vec::new(), stops: series.stops.clone() };
         let (mut totals, carry) = empty.fold(frame, held, next);
         totals.partial = series.totals.partial;
-        return Some((totals, carry));
+        return (totals, carry);
     };
     let mut totals = series.totals.clone();
     frame.head(&mut totals, series.held.as_ref(), Some(&first), &series.stops, -1);
     frame.head(&mut totals, held, Some(&first), &series.stops, 1);
-    Some((totals, series.carry.clone()))
+    (totals, series.carry.clone())
 }
 
 /// Whether a counter has a share of a step behind the window.

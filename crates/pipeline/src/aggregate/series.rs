@@ -221,9 +221,9 @@ impl Frame<'_> {
             let elapsed = as_float(following.time.saturating_sub(moment.time).max(0));
             let step = counter::step(moment.number, following.number, elapsed, self.plan.modulus, self.plan.rate);
             let spread = following.time.saturating_sub(moment.time) <= self.plan.hold;
-            self.count(totals, step, 0.0, !spread, sign);
+            count(totals, step, 0.0, !spread, sign);
             if spread && step != Step::Refused {
-                self.cover(totals, moment.quality, from, following.time, 0.0, sign);
+                cover(totals, moment.quality, from, following.time, 0.0, sign);
             }
             return;
         }
@@ -236,8 +236,8 @@ impl Frame<'_> {
         } else {
             a * millis(from, until)
         };
-        self.cover(totals, moment.quality, from, until, integral, sign);
-        self.pass(totals, moment, from, until, sign);
+        cover(totals, moment.quality, from, until, integral, sign);
+        pass(totals, moment, from, until, sign);
         if let (Extra::States(states), true) = (&mut totals.extra, whole && moment.state != following.state) {
             states.transitions += if sign > 0.0 { 1 } else { -1 };
         }
@@ -248,13 +248,13 @@ impl Frame<'_> {
         if self.kind == Kind::Counter {
             if let (Some(share), Extra::Counter(counts)) = (self.share_until_end(last, next), &mut totals.extra) {
                 counts.delta += share;
-                self.cover(totals, last.quality, last.time, self.end, 0.0, 1.0);
+                cover(totals, last.quality, last.time, self.end, 0.0, 1.0);
             }
             return;
         }
         let until = self.holds_until(last, self.end, stops);
-        self.cover(totals, last.quality, last.time, until, last.number * millis(last.time, until), 1.0);
-        self.pass(totals, last, last.time, until, 1.0);
+        cover(totals, last.quality, last.time, until, last.number * millis(last.time, until), 1.0);
+        pass(totals, last, last.time, until, 1.0);
     }
 
     /// Adds the time before the first reading, or the whole window when there is none; `sign` -1 takes it away.
@@ -275,9 +275,9 @@ impl Frame<'_> {
                 let plan = self.plan;
                 let step = counter::step(moment.number, first.number, as_float(elapsed), plan.modulus, plan.rate);
                 let spread = elapsed <= plan.hold;
-                self.count(totals, step, held.counted, !spread, sign);
+                count(totals, step, held.counted, !spread, sign);
                 if spread && step != Step::Refused {
-                    self.cover(totals, moment.quality, self.start, first.time, 0.0, sign);
+                    cover(totals, moment.quality, self.start, first.time, 0.0, sign);
                 }
             }
             Some(first) => self.between(totals, moment, first, self.start, stops, sign),
@@ -285,8 +285,8 @@ impl Frame<'_> {
             None => {
                 let until = self.holds_until(moment, self.end, stops);
                 let integral = moment.number * millis(self.start, until);
-                self.cover(totals, moment.quality, self.start, until, integral, sign);
-                self.pass(totals, moment, self.start, until, sign);
+                cover(totals, moment.quality, self.start, until, integral, sign);
+                pass(totals, moment, self.start, until, sign);
             }
         }
     }
@@ -295,51 +295,51 @@ impl Frame<'_> {
     fn counter_passes(&self, totals: &mut Totals, held: &Held, next: Option<(i64, f64)>) {
         if let (Some(through), Extra::Counter(counts)) = (self.share_until_end(&held.moment, next), &mut totals.extra) {
             counts.delta += through - held.counted;
-            self.cover(totals, held.moment.quality, self.start, self.end, 0.0, 1.0);
+            cover(totals, held.moment.quality, self.start, self.end, 0.0, 1.0);
         }
     }
+}
 
-    fn count(&self, totals: &mut Totals, step: Step, counted: f64, gap: bool, sign: f64) {
-        let Extra::Counter(counts) = &mut totals.extra else { return };
-        let one = if sign > 0.0 { 1 } else { -1 };
-        let Counts { delta, resets, refused, gaps } = counts;
-        match step {
-            Step::Counted(step) => *delta += sign * (step - counted),
-            Step::Reset(step) => {
-                *delta += sign * (step - counted);
-                *resets += one;
-            }
-            Step::Refused => {
-                *refused += one;
-                return;
-            }
+fn count(totals: &mut Totals, step: Step, counted: f64, gap: bool, sign: f64) {
+    let Extra::Counter(counts) = &mut totals.extra else { return };
+    let one = if sign > 0.0 { 1 } else { -1 };
+    let Counts { delta, resets, refused, gaps } = counts;
+    match step {
+        Step::Counted(step) => *delta += sign * (step - counted),
+        Step::Reset(step) => {
+            *delta += sign * (step - counted);
+            *resets += one;
         }
-        if gap {
-            *gaps += one;
-        }
-    }
-
-    fn cover(&self, totals: &mut Totals, quality: Quality, from: i64, until: i64, integral: f64, sign: f64) {
-        let micros = until.saturating_sub(from);
-        if micros <= 0 {
+        Step::Refused => {
+            *refused += one;
             return;
         }
-        if sign > 0.0 {
-            totals.cover(micros, quality, integral);
-        } else {
-            totals.cover(-micros, quality, -integral);
-        }
     }
+    if gap {
+        *gaps += one;
+    }
+}
 
-    /// Time in a state.
-    fn pass(&self, totals: &mut Totals, moment: &Moment, from: i64, until: i64, sign: f64) {
-        let micros = until.saturating_sub(from);
-        let (Extra::States(states), Some(state), true) = (&mut totals.extra, &moment.state, micros > 0) else { return };
-        if sign > 0.0 {
-            states.add_time(state, micros);
-        } else {
-            states.take_time(state, micros);
-        }
+fn cover(totals: &mut Totals, quality: Quality, from: i64, until: i64, integral: f64, sign: f64) {
+    let micros = until.saturating_sub(from);
+    if micros <= 0 {
+        return;
+    }
+    if sign > 0.0 {
+        totals.cover(micros, quality, integral);
+    } else {
+        totals.cover(-micros, quality, -integral);
+    }
+}
+
+/// Time in a state.
+fn pass(totals: &mut Totals, moment: &Moment, from: i64, until: i64, sign: f64) {
+    let micros = until.saturating_sub(from);
+    let (Extra::States(states), Some(state), true) = (&mut totals.extra, &moment.state, micros > 0) else { return };
+    if sign > 0.0 {
+        states.add_time(state, micros);
+    } else {
+        states.take_time(state, micros);
     }
 }
 
@@ -369,9 +369,9 @@ mod tests {
     fn series(moments: &[Moment], stops: &[i64]) -> Series {
         let mut series = Series::default();
         moments.iter().cloned().for_each(|moment| series.add(moment));
-        stops.iter().for_each(|stop| {
+        for stop in stops {
             series.stop(*stop);
-        });
+        }
         series
     }
 

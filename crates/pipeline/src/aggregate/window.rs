@@ -203,7 +203,9 @@ mod tests {
 
     fn fold(children: &[Input<'_>]) -> Totals {
         let mut content = Content::Children(Vec::new());
-        children.iter().for_each(|child| content.add(Kind::Value, child));
+        for child in children {
+            content.add(Kind::Value, child);
+        }
         content.fold(plain().get(0), Kind::Value, 60_000_000)
     }
 

@@ -126,7 +126,9 @@ fn put_stops(out: &mut Vec<u8>, stops: Times<'_>) {
         Times::Slice(stops) => {
             if !stops.is_empty() {
                 put_long(out, i64::try_from(stops.len()).expect("a slice is shorter than 2^63"));
-                stops.iter().for_each(|stop| put_long(out, *stop));
+                for stop in stops {
+                    put_long(out, *stop);
+                }
             }
             out.push(0);
         }

@@ -103,7 +103,7 @@ fn a_demo_plant_shows_values_stores_them_and_goes_on_after_a_stop() {
         let window = aggregate::decode(body).expect("a window");
         assert_eq!(window.window_end.as_micros() - window.window_start.as_micros(), 1_000_000);
         assert_eq!(window.window_start.as_micros() % 1_000_000, 0, "aligned");
-        assert!(window.statistics.count > 0);
+        assert!(window.partials.statistics.count > 0);
     }
 
     let before = gateway.descendants();
