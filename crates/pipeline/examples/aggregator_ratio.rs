@@ -103,7 +103,7 @@ impl Cascade {
                     emitted[1] += 1;
                     let _taken =
                         hours.sample(series.partition, &minute.as_child(sample.gateway_time, *offset), &mut |_| {
-                            emitted[2] += 1
+                            emitted[2] += 1;
                         });
                 });
         });
