@@ -145,7 +145,7 @@ impl<O: Outlet> Pump<'_, O> {
             };
             match acknowledged {
                 Some(Ok(())) => {
-                    let count = on_the_way.pop_front().map_or(0, |(batch, _)| batch.records());
+                    let count = on_the_way.pop_front().map_or(0, |(batch, _)| batch.samples.len());
                     self.metrics.acknowledged.inc_by(count as u64);
                     self.board.set_ready(true);
                     backoff.reset();
@@ -265,9 +265,10 @@ fn extra_labels<'a>(sample: &'a Sample, labels: Option<&'a Labels>) -> Vec<(&'a 
     own.chain(extra.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?)))).collect()
 }
 
-/// from the device's stamp to the gateway's; unknown while the gateway's is not believed.
-fn skew_ms(sample: &Sample) -> Option<i64> {
-    let known = sample.clock_state != ClockState::Unsynced;
+/// from the device's stamp to the gateway's; unknown while the gateway's is not believed, and where the device has
+/// no clock (REC-02).
+fn skew_ms(sample: &Sample, time_source: &str) -> Option<i64> {
+    let known = sample.clock_state != ClockState::Unsynced && time_source != time_source::ACQUISITION;
     known.then(|| sample.gateway_time.micros_since(sample.device_time) / 1000)
 }
 
@@ -278,6 +279,8 @@ fn reading<'a>(
     extended: &'a [(&'a str, &'a str)],
     epoch: i64,
 ) -> Reading<'a> {
+    // for a source without a clock the moment of the answer is the device time.
+    let time_source = time_source::ACQUISITION;
     let value = match &sample.value {
         Value::Null => model::Value::Null,
         Value::Float(number) => model::Value::Float(*number),
@@ -299,10 +302,9 @@ fn reading<'a>(
         classification: tag.classification,
         device_time: sample.device_time,
         gateway_time: sample.gateway_time,
-        // for a source without a clock the moment of the answer is the device time.
-        time_source: time_source::ACQUISITION,
+        time_source,
         clock_state: sample.clock_state.as_str(),
-        clock_skew_ms: skew_ms(sample),
+        clock_skew_ms: skew_ms(sample, time_source),
         epoch,
         seq: sample.seq,
         flags: TextList::Slice(match (sample.gap_before, sample.clock_step) {

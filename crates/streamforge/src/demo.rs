@@ -30,7 +30,8 @@ pub(crate) fn demo(options: &Up, data: &Path) -> Result<Demo, Failure> {
         "adapters": testkit::plant::demo_adapters(port),
         "sinks": [ { "sink_id": "archive", "sink_type": "archive", "url": data.join("archive").display().to_string() } ],
         "validation": { "rules": rules() },
-        "aggregation": { "resolutions": ["1s", "1min", "1hour"] },
+        "alarms": { "rules": alarms() },
+        "aggregation": { "resolutions": ["1s", "1min", "1hour"], "points": aggregated() },
     });
     let mut environment = BTreeMap::new();
     environment.insert("SF_GATEWAY_ID".to_owned(), "demo".to_owned());
@@ -57,6 +58,42 @@ fn rules() -> Value {
         { "id": "steam-pressure", "asset": "utilities_boiler_01", "parameter": "steam_pressure", "range": { "hard_lo": 0, "hard_hi": 25 } },
         { "id": "press-arrives", "asset": "line_1_press_01", "expected_interval_ms": 500 },
         { "id": "utilities-arrive", "asset": "utilities_*", "expected_interval_ms": 1000 },
+    ])
+}
+
+/// What the demo plant's operator is told of.
+fn alarms() -> Value {
+    json!([
+        { "id": "devices", "type": "communication", "severity": "HIGH", "message": "A machine does not answer",
+          "action": "Look at the cable, the switch and the machine's power", "area": "site" },
+        { "id": "tool-hot", "asset": "line_1_press_01", "parameter": "tool_temperature", "type": "hi", "limit": 128,
+          "hysteresis": 1, "on_delay_ms": 5000, "off_delay_ms": 5000, "severity": "LOW", "area": "press",
+          "message": "The tool of the press is hot", "consequence": "Parts stick", "action": "Check the cooling water" },
+        { "id": "guard-open", "asset": "line_1_press_01", "parameter": "guard_closed", "type": "discrete",
+          "expected": true, "severity": "MEDIUM", "area": "press", "message": "The guard of the press is open" },
+        { "id": "low-water", "asset": "utilities_boiler_01", "parameter": "low_water", "type": "discrete",
+          "expected": false, "severity": "CRITICAL", "area": "boiler", "message": "The boiler is short of water",
+          "consequence": "The burner trips", "action": "Check the feed pump and the valve before it" },
+        { "id": "steam-pressure-high", "asset": "utilities_boiler_01", "parameter": "steam_pressure", "type": "hi",
+          "limit": 10.5, "hysteresis": 0.2, "on_delay_ms": 15000, "severity": "HIGH", "area": "boiler",
+          "message": "The steam pressure is high", "action": "Lower the burner's load" },
+        { "id": "pump-bearing-hot", "asset": "utilities_pump_01", "parameter": "bearing_temperature_de", "type": "hi",
+          "limit": 80, "hysteresis": 2, "on_delay_ms": 5000, "severity": "MEDIUM", "area": "pump",
+          "message": "The bearing of the pump is hot", "action": "Check the lubrication" },
+        { "id": "pump-sensor", "asset": "utilities_pump_01", "parameter": "vibration_de", "type": "quality",
+          "severity": "LOW", "area": "pump", "off_delay_ms": 30_000,
+          "message": "The vibration sensor of the pump gives values that cannot be",
+          "action": "Check the sensor and its cable" },
+    ])
+}
+
+/// What is counted, and what is averaged over time because it seldom changes.
+fn aggregated() -> Value {
+    json!([
+        { "asset": "*", "parameter": "*_total", "kind": "counter", "expected_interval_ms": 1000 },
+        { "asset": "line_1_press_01", "parameter": "state", "kind": "enum" },
+        { "asset": "utilities_boiler_01", "parameter": "burner_state", "kind": "enum" },
+        { "asset": "utilities_boiler_01", "parameter": "pressure_setpoint", "avg_method": "time_weighted" },
     ])
 }
 

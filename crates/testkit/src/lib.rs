@@ -4,8 +4,9 @@
 //! works against a device that behaves the same. Nothing here is linked into the data path.
 //!
 //! Where to look next: [`sim`] for the simulators, [`plant`] for what the demo plant measures,
-//! [`postgres`] for a private database server.
+//! [`recording`] for readings in files, [`postgres`] for a private database server.
 
 pub mod plant;
 pub mod postgres;
+pub mod recording;
 pub mod sim;

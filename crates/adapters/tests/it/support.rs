@@ -30,7 +30,8 @@ pub(crate) struct Seen {
     pub(crate) gap_before: bool,
     pub(crate) clock_step: bool,
     pub(crate) clock_state: String,
-    pub(crate) skew_ms: Option<i64>,
+    /// From the device's stamp to the gateway's.
+    pub(crate) behind_ms: i64,
     pub(crate) device_time: Timestamp,
     pub(crate) gateway_time: Timestamp,
     pub(crate) metadata: Vec<(String, String)>,
@@ -47,7 +48,7 @@ impl Seen {
             gap_before: reading.flags.contains(model::flag::GAP_BEFORE),
             clock_step: reading.flags.contains(model::flag::CLOCK_STEP),
             clock_state: reading.clock_state.to_owned(),
-            skew_ms: reading.clock_skew_ms,
+            behind_ms: reading.gateway_time.micros_since(reading.device_time) / 1000,
             device_time: reading.device_time,
             gateway_time: reading.gateway_time,
             metadata: reading.metadata.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),

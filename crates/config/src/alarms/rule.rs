@@ -2,7 +2,7 @@
 //!
 //! Every key is read by type of alarm; a key that belongs to another type is a problem of its own, not an unknown one.
 
-use model::{AlarmKind, Severity};
+use model::{AlarmKind, Severity, reason};
 use serde_json::Value;
 
 use crate::read::token;
@@ -81,7 +81,10 @@ pub enum Detect {
     Discrete {
         expected: Scalar,
     },
-    Quality,
+    /// BAD, or accepted with one of these codes.
+    Quality {
+        reasons: Vec<String>,
+    },
     Stale,
     /// Globs over the adapter's name and the device's.
     Comm {
@@ -97,7 +100,7 @@ impl Detect {
             Self::Deviation { .. } => AlarmKind::Deviation,
             Self::Rate { .. } => AlarmKind::Rate,
             Self::Discrete { .. } => AlarmKind::Discrete,
-            Self::Quality => AlarmKind::Quality,
+            Self::Quality { .. } => AlarmKind::Quality,
             Self::Stale => AlarmKind::Stale,
             Self::Comm { .. } => AlarmKind::Comm,
         }
@@ -167,8 +170,33 @@ pub struct AlarmRule {
 const TYPES: [&str; 10] =
     ["hihi", "hi", "lo", "lolo", "deviation", "rate", "discrete", "quality", "stale", "communication"];
 /// Keys that only some types have.
-const TYPED_KEYS: [&str; 10] =
-    ["asset", "parameter", "limit", "hysteresis", "setpoint", "rate_per_s", "expected", "subsume", "adapter", "device"];
+const TYPED_KEYS: [&str; 11] = [
+    "asset",
+    "parameter",
+    "limit",
+    "hysteresis",
+    "setpoint",
+    "rate_per_s",
+    "expected",
+    "subsume",
+    "adapter",
+    "device",
+    "reasons",
+];
+/// Codes of accepted readings that a quality alarm may be about.
+const REASONS: [&str; 11] = [
+    reason::UNCONFIGURED,
+    reason::DEVICE_TIME_INVALID,
+    reason::DEVICE_TIME_FUTURE,
+    reason::CLOCK_UNSYNCED,
+    reason::DUP_CONFLICT,
+    reason::RANGE_SOFT,
+    reason::UNKNOWN_ENUM,
+    reason::ROC_SOFT,
+    reason::SPIKE,
+    reason::FLATLINE,
+    reason::CROSS_TAG,
+];
 
 fn keys_of(type_name: &str) -> &'static [&'static str] {
     match type_name {
@@ -177,6 +205,7 @@ fn keys_of(type_name: &str) -> &'static [&'static str] {
         "deviation" => &["asset", "parameter", "limit", "hysteresis", "setpoint"],
         "rate" => &["asset", "parameter", "rate_per_s", "hysteresis"],
         "discrete" => &["asset", "parameter", "expected"],
+        "quality" => &["asset", "parameter", "reasons"],
         "communication" => &["adapter", "device"],
         _ => &["asset", "parameter"],
     }
@@ -210,7 +239,7 @@ impl AlarmRule {
             id,
             asset,
             parameter,
-            detect: detect.unwrap_or(Detect::Quality),
+            detect: detect.unwrap_or(Detect::Stale),
             on_delay_ms: delay(&mut object, "on_delay_ms"),
             off_delay_ms: delay(&mut object, "off_delay_ms"),
             severity: severity.unwrap_or(Severity::Low),
@@ -353,11 +382,28 @@ fn read_detect(object: &mut Object<'_>, type_name: &str) -> Detect {
         "discrete" => {
             return Detect::Discrete { expected: read_scalar(object, "expected").unwrap_or(Scalar::Bool(false)) };
         }
-        "quality" => return Detect::Quality,
+        "quality" => return Detect::Quality { reasons: read_reasons(object) },
         "stale" => return Detect::Stale,
         _ => return Detect::Comm { adapter: read_glob(object, "adapter"), device: read_device(object) },
     };
     Detect::Level { level, limit: required_number(object, "limit"), hysteresis: read_hysteresis(object, None) }
+}
+
+/// Codes that count beside BAD.
+fn read_reasons(object: &mut Object<'_>) -> Vec<String> {
+    let mut reasons: Vec<String> = Vec::new();
+    for entry in object.list("reasons").into_iter().flatten() {
+        match entry.as_str().filter(|code| REASONS.contains(code)) {
+            Some(code) => reasons.push(code.to_owned()),
+            None => object.problem(
+                "reasons",
+                "unknown_word",
+                format!("{entry} is not a code that accepted readings carry"),
+                format!("one of {}; BAD readings always count", REASONS.join(", ")),
+            ),
+        }
+    }
+    reasons
 }
 
 /// Devices have free names.

@@ -67,7 +67,7 @@ impl Rig {
         let context = daemon::Context::new("broker", "gw");
         let broker = Broker::start(BrokerSettings::on_free_ports(dir.path()), &context).await.unwrap();
         let settings = Settings::new(&broker.kafka().to_string(), "test");
-        admin::create_topics(&settings, &stream::topics::plans()).await.unwrap();
+        admin::create_topics(&settings, &crate::topics()).await.unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(T0)));
         let ctx = ModuleContext {
             settings,

@@ -48,7 +48,7 @@ impl Rig {
         let context = daemon::Context::new("broker", "gw");
         let broker = Broker::start(BrokerSettings::on_free_ports(dir.path()), &context).await.unwrap();
         let settings = Settings::new(&broker.kafka().to_string(), "test");
-        let plans = stream::topics::plans();
+        let plans = crate::topics();
         admin::create_topics(&settings, &plans).await.unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(T0)));
         let ctx = ModuleContext {

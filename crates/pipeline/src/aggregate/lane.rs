@@ -394,7 +394,7 @@ impl Lane {
         }
         let progress = (!sample.is_event).then(|| progress.min(arrival.saturating_add(AHEAD_MAX)));
         if let (Input::Stop { .. }, false) = (sample.input, is_timed) {
-            return self.mark_gap(shape, room, (id, sort), time.as_micros(), sample);
+            return self.mark_gap(shape, room, (id, sort), time.as_micros(), sample, out);
         }
         let taken = self.place(shape, room, (id, sort, kind), (time.as_micros(), progress), sample, out);
         if is_timed {
@@ -505,26 +505,41 @@ impl Lane {
         (id, sort): (u32, u16),
         time: i64,
         sample: &Sample<'_>,
+        out: &mut dyn FnMut(&Closed<'_>),
     ) -> Taken {
-        let Some(point) = self.points.get_mut(id) else { return Taken::NoRoom };
+        let Self { points, timers, event_holds, closed, sorts, time: now, output_end, .. } = self;
+        let Some((asset_id, parameter, point)) = points.entry_mut(id) else { return Taken::NoRoom };
         let start = time - time.rem_euclid(shape.width);
-        let has_readings = |start| self.closed.get(id, start).is_some() || point::at(&point.open, start).is_ok();
-        let start = if has_readings(start) { start.saturating_add(shape.width) } else { start };
         let end = start.saturating_add(shape.width);
-        let place = match point::at(&point.open, start) {
-            Err(place) if end > point.passed(shape) => place,
-            _ => return Taken::Known,
-        };
-        if room.windows == 0 {
+        let passed = end <= point.passed(shape);
+        let windows = if passed { &mut point.late } else { &mut point.open };
+        if let Ok(place) = point::at(windows, start) {
+            // it tells when it closes, and knows by then whether it has readings
+            if windows[place].first_event == NONE {
+                windows[place].first_event = sample.offset;
+                event_holds.push_back((id, start, sample.offset));
+            }
+            return Taken::Added;
+        }
+        let mark = *output_end;
+        let mut rim = Rim { shape, room, closed, timers, sorts, time: *now, mark, asset_id, parameter, out };
+        if let Some(kept) = rim.closed.get(id, start) {
+            return if kept.is_empty() { Taken::Known } else { rim.mark_gap(point, end, sort) };
+        }
+        if passed {
+            return rim.mark_gap(point, start, sort);
+        }
+        if rim.room.windows == 0 {
             return Taken::NoRoom;
         }
-        room.windows -= 1;
-        let content = point::empty(shape.plans.get(point.plan), &self.sorts[usize::from(sort)], shape);
+        rim.room.windows -= 1;
+        let content = point::empty(shape.plans.get(point.plan), &rim.sorts[usize::from(sort)], shape);
         let window = Window { first_event: sample.offset, ..Window::new(start, sort, content) };
+        let place = point::at(&point.open, start).unwrap_or_else(|place| place);
         point.open.insert(place, window);
-        self.event_holds.push_back((id, start, sample.offset));
-        let deadline = end.saturating_add(point.behind).saturating_add(shape.lateness + SILENT_GRACE);
-        set_timer(&mut self.timers, deadline, WindowKey { point: id, start, first_offset: NONE });
+        event_holds.push_back((id, start, sample.offset));
+        let deadline = silent_deadline(shape, end, point.behind, 0);
+        rim.set_timer(deadline, WindowKey { point: id, start, first_offset: NONE });
         Taken::Added
     }
 

@@ -91,13 +91,9 @@ impl Rim<'_> {
         self.room.windows += 1;
         let end = window.start.saturating_add(self.shape.width);
         let origin = Origin::of(&window);
-        let Window { content, sort, .. } = window;
+        let Window { content, sort, first_event, .. } = window;
         let Content::Series(series) = content else {
-            let ends_in_gap = content.ends_in_gap();
-            let is_empty = self.close_folded(point, origin, content, partial);
-            if ends_in_gap && !is_empty && !partial {
-                self.open_next(point, end, sort);
-            }
+            self.close_folded(point, origin, content, partial, first_event != NONE);
             return;
         };
         let next = first_behind(point, end);
@@ -127,9 +123,9 @@ impl Rim<'_> {
         let end = window.start.saturating_add(self.shape.width);
         let origin = Origin::of(&window);
         let partial = self.was_partial(point.id, &origin);
-        let Window { content, held, .. } = window;
+        let Window { content, held, first_event, .. } = window;
         let Content::Series(series) = content else {
-            self.close_folded(point, origin, content, partial);
+            self.close_folded(point, origin, content, partial, first_event != NONE);
             return;
         };
         let next = self.first_emitted_behind(point, end);
@@ -145,8 +141,10 @@ impl Rim<'_> {
         self.close_passed(point);
     }
 
-    /// Emits a window that needs nothing from before; whether it was empty.
-    fn close_folded(&mut self, point: &mut Point, origin: Origin, content: Content, partial: bool) -> bool {
+    /// Emits a window that needs nothing from before; and the mark of a gap behind it, when its readings end in one: with a
+    /// stop, or an empty child.
+    fn close_folded(&mut self, point: &mut Point, origin: Origin, content: Content, partial: bool, stopped: bool) {
+        let ends_in_gap = stopped || content.ends_in_gap();
         let sort = &self.sorts[usize::from(origin.sort)];
         let mut totals = content.fold(self.shape.plans.get(point.plan), sort.kind, self.shape.width);
         totals.partial |= partial;
@@ -157,7 +155,9 @@ impl Rim<'_> {
             _ => KeptContent::Folded(Child::of_totals(totals)),
         };
         self.keep(point, &origin, content);
-        is_empty
+        if ends_in_gap && !is_empty && !partial {
+            self.mark_gap(point, origin.start.saturating_add(self.shape.width), origin.sort);
+        }
     }
 
     fn was_partial(&self, point: u32, origin: &Origin) -> bool {
@@ -239,6 +239,23 @@ impl Rim<'_> {
         let kind = self.sorts[usize::from(sort)].kind;
         let deadline = self.deadline(point, start.saturating_add(self.shape.width), kind);
         self.set_timer(deadline, WindowKey { point: point.id, start, first_offset: NONE });
+    }
+
+    /// Emits the window that begins at `start` empty, as the mark of a gap (AGG-08). Nothing happens where it is known
+    /// already, or may have been let go; what comes for it later makes its next revision.
+    pub(super) fn mark_gap(&mut self, point: &mut Point, start: i64, sort: u16) -> Taken {
+        let end = start.saturating_add(self.shape.width);
+        let is_open = |windows: &[Window]| point::at(windows, start).is_ok();
+        if is_open(&point.open) || is_open(&point.late) || self.closed.get(point.id, start).is_some() {
+            return Taken::Known;
+        }
+        if end <= self.closed.floor() || point.passed(self.shape).saturating_sub(end) > self.shape.revise_for {
+            return Taken::Late;
+        }
+        let content = point::empty(self.shape.plans.get(point.plan), &self.sorts[usize::from(sort)], self.shape);
+        let origin = Origin { start, from_offset: NONE, last_offset: NONE, revision: 1, sort };
+        self.close_folded(point, origin, content, false, false);
+        Taken::Added
     }
 
     /// Carries a change of what holds at `start` on, through the windows behind it.

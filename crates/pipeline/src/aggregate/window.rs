@@ -74,7 +74,7 @@ impl Child {
     }
 
     /// Neither a reading nor time that is known: a gap begins here.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         matches!(self, Self::Many(totals) if totals.is_empty())
     }
 }

@@ -6,6 +6,8 @@
 use config::alarms::{Compare, Detect, Scalar, Setpoint, SuppressWhen};
 use model::{Quality, TextList, Timestamp, Value, reason};
 
+use crate::validate::Codes;
+
 /// What the engine needs to know of a reading.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
@@ -14,6 +16,8 @@ pub struct Input<'a> {
     pub quality: Quality,
     /// The worst finding's code; a rejected reading comes with BAD and its reason (AC-104).
     pub reason: Option<&'a str>,
+    /// What the validator marked it with.
+    pub codes: Codes,
     pub device_time: Timestamp,
     pub flags: TextList<'a>,
 }
@@ -59,6 +63,23 @@ impl Input<'_> {
     }
 }
 
+/// What only the newest reading tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fresh<'a> {
+    /// Number and device time of the value before, when there is one.
+    pub(super) previous: Option<(f64, i64)>,
+    pub(super) codes: Codes,
+    pub(super) reason: Option<&'a str>,
+}
+
+impl Fresh<'_> {
+    /// Whether the reading is marked with one of these.
+    pub(super) fn is_marked(&self, reasons: &[String]) -> bool {
+        let names = |code: &str| reasons.iter().any(|reason| reason == code);
+        !reasons.is_empty() && (self.reason.is_some_and(names) || self.codes.iter().any(names))
+    }
+}
+
 /// What is known of a point when its condition is judged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<'a> {
@@ -97,7 +118,7 @@ pub(super) fn in_alarm(detect: &Detect, active: bool, seen: &Seen<'_>) -> Option
             Some(exceeds((seen.value.as_number()? - before).abs() / seconds, *per_s, *hysteresis, active))
         }
         Detect::Discrete { expected } => Some(!equal(seen.value, expected)),
-        Detect::Quality | Detect::Stale | Detect::Comm { .. } => None,
+        Detect::Quality { .. } | Detect::Stale | Detect::Comm { .. } => None,
     }
 }
 
@@ -188,6 +209,7 @@ mod tests {
             unit: None,
             quality,
             reason,
+            codes: Codes::default(),
             device_time: Timestamp::from_micros(0),
             flags: TextList::Slice(flags),
         };

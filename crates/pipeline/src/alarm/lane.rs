@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 use model::{AlarmKind, AlarmState, Quality, Severity};
 
 use super::Now;
-use super::condition::{self, Class, Input, Seen, suppressed};
+use super::condition::{self, Class, Fresh, Input, Seen, suppressed};
 use super::engine::{Counts, Transition};
 use super::first_out::{Groups, Member};
 use super::flood::{Area, FLEETING, LONG_AGO};
@@ -118,12 +118,13 @@ impl Lane {
         if class == Class::Value {
             let number = point.value.value().as_number();
             let previous = number.filter(|_| point.value_time != NEVER).map(|number| (number, point.value_time));
+            let fresh = Fresh { previous, codes: input.codes, reason: input.reason };
             point.value.set(input.value);
             point.value_time = input.device_time.as_micros();
             point.unknown = false;
             for i in 0..self.points[p as usize].alarms.len() {
                 let n = self.points[p as usize].alarms[i];
-                self.judge(hub, n, previous, now, out);
+                self.judge(hub, n, Some(&fresh), now, out);
             }
             self.operand_changed(hub, p, now, out);
         } else {
@@ -228,7 +229,7 @@ impl Lane {
     }
 
     /// Judges an alarm by the newest value of its point.
-    fn judge(&mut self, hub: &mut Hub, n: u32, previous: Option<(f64, i64)>, now: Now, out: Out<'_>) {
+    fn judge(&mut self, hub: &mut Hub, n: u32, fresh: Option<&Fresh<'_>>, now: Now, out: Out<'_>) {
         self.judge_design(hub, n, now, out);
         let setpoint = self.alarms[n as usize].setpoint.map(|setpoint| self.points[setpoint as usize].known());
         if setpoint == Some(None) {
@@ -241,10 +242,12 @@ impl Lane {
         let alarm = &self.alarms[n as usize];
         let point = &self.points[alarm.point as usize];
         let detect = &hub.plan.rule(alarm.rule).settings.detect;
-        let there = match detect.kind() {
-            AlarmKind::Quality | AlarmKind::Stale => Some(false),
+        let there = match detect {
+            Detect::Quality { reasons } => Some(fresh.is_some_and(|fresh| fresh.is_marked(reasons))),
+            Detect::Stale => Some(false),
             _ => {
                 let setpoint = setpoint.flatten().and_then(|value| value.as_number());
+                let previous = fresh.and_then(|fresh| fresh.previous);
                 let seen = Seen { value: point.value.value(), device_time: point.value_time, previous, setpoint };
                 condition::in_alarm(detect, alarm.flags.condition_active, &seen)
             }
@@ -540,7 +543,7 @@ fn word(detect: &Detect) -> &'static str {
         Detect::Deviation { .. } => "deviation",
         Detect::Rate { .. } => "rate",
         Detect::Discrete { .. } => "mismatch",
-        Detect::Quality => "quality",
+        Detect::Quality { .. } => "quality",
         Detect::Stale => "stale",
         Detect::Comm { .. } => "communication",
     }

@@ -143,7 +143,7 @@ impl Plan {
         let settings = AlarmRule {
             id: format!("{parameter}{MADE_SUFFIX}"),
             parameter: parameter.to_owned(),
-            detect: Detect::Quality,
+            detect: Detect::Quality { reasons: Vec::new() },
             on_delay_ms: 0,
             off_delay_ms: 0,
             priority: None,

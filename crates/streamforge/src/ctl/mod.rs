@@ -12,7 +12,10 @@ mod groups;
 mod ledger;
 mod local;
 mod produce;
+mod record;
+mod replay;
 mod reset_offsets;
+mod scan;
 mod secret;
 mod table;
 mod tail;
@@ -41,6 +44,10 @@ pub(crate) enum Ctl {
     Tail(tail::Tail),
     /// Write records to a topic, from standard input or a file
     Produce(produce::Produce),
+    /// Keep readings of the stream in a file, to be played again
+    Record(record::Record),
+    /// Play a recording into the stream; prints the plan unless --execute is given
+    Replay(replay::Replay),
     /// Move what a group has committed; prints the plan unless --execute is given
     ResetOffsets(reset_offsets::ResetOffsets),
     /// Prove that nothing is lost silently: what was read, stored, delivered; exit code 65 when something is missing
@@ -82,6 +89,8 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
                 Ctl::Ledger(options) => ledger::ledger(&options, &handle),
                 Ctl::Tail(options) => tail::tail(&options, &handle),
                 Ctl::Produce(options) => produce::produce(&options, &handle),
+                Ctl::Record(options) => record::record(&options, &handle),
+                Ctl::Replay(options) => replay::replay(&options, &handle),
                 Ctl::Backtest(options) => backtest::backtest(&options, &handle),
                 Ctl::Secret(_) | Ctl::User(_) | Ctl::Verify(_) => Ok(()), // ran above, without a runtime
             }

@@ -2,6 +2,8 @@
 
 use model::Timestamp;
 
+use crate::exit::{Failure, USAGE};
+
 const UNITS: [(&str, i64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
 
 /// Reads RFC 3339, a date (its beginning in UTC), an age like `15m` (s, m, h, d), or milliseconds since 1970.
@@ -22,6 +24,13 @@ pub(crate) fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
 
 /// What [`parse`] takes, for messages.
 pub(crate) const FORMS: &str = "2026-01-31T12:00:00Z, 2026-01-31, 15m (an age: s, m, h, d) or milliseconds since 1970";
+
+/// The time an option names; none when it is absent.
+pub(crate) fn option(option: &str, text: Option<&String>, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let wrong = || Failure::new(USAGE, format!("{option} {text}: this is not a time; write {FORMS}"));
+    parse(text, now).map(Some).ok_or_else(wrong)
+}
 
 #[cfg(test)]
 mod tests {

@@ -129,6 +129,7 @@ impl Alarms {
             unit: reading.unit,
             quality: if rejected { Quality::Bad } else { judged.quality },
             reason: judged.reason.or(reading.quality_reason),
+            codes: judged.codes,
             device_time: judged.device_time,
             flags: reading.flags,
         };

@@ -2,6 +2,7 @@
 
 use model::{Quality, TextList, Timestamp, Value};
 use pipeline::alarm::{ALARMS_MAX, Action, Engine, Input, Now};
+use pipeline::validate::Codes;
 
 use super::plant::{Plant, settings};
 
@@ -386,6 +387,7 @@ fn lanes_have_their_own_time_and_share_groups_and_areas() {
         unit: None,
         quality: Quality::Good,
         reason: None,
+        codes: Codes::default(),
         device_time: Timestamp::from_micros(at),
         flags: TextList::default(),
     };

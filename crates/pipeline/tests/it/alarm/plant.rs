@@ -6,6 +6,7 @@ use model::{Quality, TextList, Timestamp, Value};
 use pipeline::alarm::{
     Action, AreaKpis, Command, CommandAnswer, CommandResult, DeviceEvent, Engine, Input, Now, Role, Source, Transition,
 };
+use pipeline::validate::Codes;
 
 pub(crate) const SECOND: i64 = 1_000_000;
 /// 2026-01-29T10:00:00Z.
@@ -144,6 +145,7 @@ impl Plant {
             unit: Some("bar"),
             quality: Quality::Good,
             reason: None,
+            codes: Codes::default(),
             device_time: self.now.wall,
             flags: TextList::default(),
         }

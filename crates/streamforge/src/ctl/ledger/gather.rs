@@ -10,12 +10,12 @@ use stream::publisher::read_source;
 use stream::{Topic, avro, header};
 use tokio::runtime::Handle;
 
+use super::super::scan::{Range, SINK_LETTERS, Scan, Span, Spans, commits, spans};
 use super::super::target::Target;
 use super::super::unknown;
 use super::facts::{Facts, Loss, Reader, TopicFacts, Unread};
 use super::marks::Marks;
 use super::raw::{Book, Known};
-use super::scan::{Range, SINK_LETTERS, Scan, Span, Spans, commits, spans};
 use crate::exit::Failure;
 
 /// The group in which the validator commits.

@@ -9,17 +9,16 @@ mod marks;
 mod print;
 mod prove;
 mod raw;
-mod scan;
 
 use clap::Args;
-use model::{Clock, SystemClock, Timestamp};
+use model::{Clock, SystemClock};
 use tokio::runtime::Handle;
 
+use super::scan::Range;
 use super::target::Target;
 use super::when;
 use crate::exit::{DAMAGED, Failure, USAGE};
 use crate::say;
-use scan::Range;
 
 /// Options of `ctl ledger`.
 #[derive(Debug, Args)]
@@ -40,8 +39,10 @@ pub(crate) struct Ledger {
 /// Runs the command.
 pub(crate) fn ledger(options: &Ledger, runtime: &Handle) -> Result<(), Failure> {
     let now = SystemClock.now();
-    let range =
-        Range { from: time("--from", options.from.as_ref(), now)?, to: time("--to", options.to.as_ref(), now)? };
+    let range = Range {
+        from: when::option("--from", options.from.as_ref(), now)?,
+        to: when::option("--to", options.to.as_ref(), now)?,
+    };
     if let (Some(from), Some(to)) = (range.from, range.to)
         && from >= to
     {
@@ -58,10 +59,4 @@ pub(crate) fn ledger(options: &Ledger, runtime: &Handle) -> Result<(), Failure> 
         0 => Ok(()),
         count => Err(Failure::new(DAMAGED, format!("{} not accounted for", print::number(count)))),
     }
-}
-
-fn time(option: &str, text: Option<&String>, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
-    let Some(text) = text else { return Ok(None) };
-    let wrong = || Failure::new(USAGE, format!("{option} {text}: this is not a time; write {}", when::FORMS));
-    when::parse(text, now).map(Some).ok_or_else(wrong)
 }

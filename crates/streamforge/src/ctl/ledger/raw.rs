@@ -8,9 +8,9 @@ use model::{Reading, Value};
 use stream::message::telemetry;
 use stream::{avro, header};
 
+use super::super::scan::{Range, Span};
 use super::facts::{Adapter, Epoch, Fate, NAMED_MAX, Outcomes};
 use super::marks::{Hole, Marks, PIECES_MAX};
-use super::scan::{Range, Span};
 use crate::exit::{Failure, USAGE};
 
 /// Adapters, and starts of them, that are told apart; beyond, the command refuses and asks for a shorter range.

@@ -1,4 +1,4 @@
-//! Reading the stream for the proof: spans of topics, each record once, in an order in which nothing is missed.
+//! Reading the stream as a whole: spans of topics, each record once, in an order in which nothing is missed.
 //!
 //! Commits are asked for first, then ends, then outcomes are read, then what they are outcomes of: whatever the commit
 //! covers has its outcome below the ends. The stream may run meanwhile.
@@ -12,7 +12,7 @@ use model::Timestamp;
 use stream::Topic;
 use tokio::time::Instant;
 
-use super::super::target::{Target, failed};
+use super::target::{Target, failed};
 use crate::exit::{Failure, TRY_AGAIN};
 use crate::say;
 
@@ -126,7 +126,7 @@ pub(super) struct Scan {
 
 impl Scan {
     pub(super) fn open(target: &Target) -> Result<Self, Failure> {
-        let consumer = Consumer::open(&target.settings(), "sf-ctl-ledger").map_err(|error| failed(&error))?;
+        let consumer = Consumer::open(&target.settings(), "sf-ctl-scan").map_err(|error| failed(&error))?;
         Ok(Self { consumer, progress: say::Progress::new() })
     }
 
