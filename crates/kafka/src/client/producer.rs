@@ -195,29 +195,11 @@ impl Pending {
         loop {
             let notified = self.state.notify.notified();
             if self.state.is_done() {
-                return self.failure().map_or(Ok(()), Err);
+                let failure = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                return failure.map_or(Ok(()), |failure| Err(failure.into()));
             }
             notified.await;
         }
-    }
-
-    /// Like [`Self::done`], but the first failure ends the wait: what is behind it in a transaction is not sent any more.
-    /// Cancel-safe.
-    pub async fn done_or_failed(&self) -> Result<(), Error> {
-        loop {
-            let notified = self.state.notify.notified();
-            if let Some(failure) = self.failure() {
-                return Err(failure);
-            }
-            if self.state.is_done() {
-                return Ok(());
-            }
-            notified.await;
-        }
-    }
-
-    fn failure(&self) -> Option<Error> {
-        self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).clone().map(Error::from)
     }
 }
 
@@ -227,11 +209,13 @@ struct Failure {
     reason: String,
     /// It is about the record (or the request it travelled in), not about the connection.
     about_records: bool,
+    /// It was thrown away because another one failed, whose reason may come later.
+    thrown_away: bool,
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let Failure { reason, about_records } = failure;
+        let Failure { reason, about_records, .. } = failure;
         if about_records { Self::RecordsRefused { reason } } else { Self::NotDelivered { reason } }
     }
 }
@@ -277,10 +261,12 @@ impl State {
 
     fn failed(&self, error: &KafkaError) {
         let about_records = error.rdkafka_error_code().is_some_and(|code| ABOUT_RECORDS.contains(&code));
-        let failure = Failure { reason: error.to_string(), about_records };
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
-        self.notify.notify_waiters();
-        self.notify.notify_one();
+        let purged = [RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight];
+        let thrown_away = error.rdkafka_error_code().is_some_and(|code| purged.contains(&code));
+        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(|first| first.thrown_away && !thrown_away) {
+            *first = Some(Failure { reason: error.to_string(), about_records, thrown_away });
+        }
     }
 }
 

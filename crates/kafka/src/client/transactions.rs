@@ -18,6 +18,8 @@ use super::{Batch, Consumer, Error, Position, Producer, Settings};
 
 /// The coordinator aborts a transaction that is open for longer, in milliseconds.
 const TRANSACTION_MS_MAX: u32 = 60_000;
+/// A record that is not acknowledged by then has failed, in milliseconds; well before its transaction would be aborted.
+const RECORD_MS_MAX: u32 = 20_000;
 /// A record larger than this is refused before it is sent; whatever is smaller is the cluster's to judge.
 const RECORD_BYTES_MAX: u32 = 64 * 1024 * 1024;
 
@@ -102,8 +104,7 @@ fn config(settings: &Settings, transactions: &TransactionSettings) -> ClientConf
     config
         .set("transactional.id", settings.access.full(&transactions.id))
         .set("transaction.timeout.ms", TRANSACTION_MS_MAX.to_string())
-        // a record never outlives its transaction
-        .set("message.timeout.ms", (TRANSACTION_MS_MAX / 2).to_string())
+        .set("message.timeout.ms", RECORD_MS_MAX.to_string())
         .set("compression.codec", transactions.compression)
         .set("batch.size", transactions.batch_bytes.to_string())
         .set("message.max.bytes", RECORD_BYTES_MAX.to_string());

@@ -7,19 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::client::{Error, Outgoing, Pending, SendError, TransactionalProducer};
+use kafka::client::{Error, Outgoing, Pending, SendError, Settings, TransactionSettings, TransactionalProducer};
 use stream::Topic;
 use stream::partitioner::partition_for;
 use stream::topics::PARTITIONS;
 
-use super::positions::{Positions, Writer};
+use super::positions::{Positions, Unreadable, Writer};
 use super::schema_ids::SchemaIds;
 use crate::batch::{Batch, Record};
 use crate::dead_letters::reason;
 use crate::sink::Refusal;
 
 /// How long the target may take for one answer; longer than that, and the session has failed.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(30);
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 /// Why a transaction did not count.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ pub(super) enum Failure {
     Records(String),
     /// No thread can be started.
     Thread(std::io::Error),
+    /// What the target remembers is not what a sink left there.
+    Unreadable(Unreadable),
+    /// Somebody else wrote as this sink while a producer was made anew.
+    Moved,
     /// The thread that waited for the target ended without an answer: a defect.
     BrokeOff,
 }
@@ -43,6 +47,8 @@ impl std::fmt::Display for Failure {
             Self::NoId => f.write_str("a schema id is missing that was learned before"),
             Self::Records(reason) => write!(f, "records were refused: {reason}"),
             Self::Thread(_) => f.write_str("cannot start a thread that waits for the target"),
+            Self::Unreadable(_) => f.write_str("the positions cannot be read"),
+            Self::Moved => f.write_str("somebody else wrote as this sink"),
             Self::BrokeOff => f.write_str("the thread that waited for the target broke off"),
         }
     }
@@ -53,7 +59,8 @@ impl std::error::Error for Failure {
         match self {
             Self::Target(source) => Some(source),
             Self::Thread(source) => Some(source),
-            Self::NoId | Self::Records(_) | Self::BrokeOff => None,
+            Self::Unreadable(source) => Some(source),
+            Self::NoId | Self::Records(_) | Self::Moved | Self::BrokeOff => None,
         }
     }
 }
@@ -81,8 +88,26 @@ pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 pub(super) struct Shared(Option<Arc<TransactionalProducer>>);
 
 impl Shared {
-    pub(super) fn new(producer: TransactionalProducer) -> Self {
-        Self(Some(Arc::new(producer)))
+    /// Sets a client up; nothing is asked of the target yet.
+    pub(super) fn open(settings: &Settings, transactions: &TransactionSettings) -> Result<Self, Error> {
+        Ok(Self(Some(Arc::new(TransactionalProducer::open(settings, transactions)?))))
+    }
+
+    /// Becomes the only writer, then reads how far the target got: in this order nothing moves behind our back.
+    pub(super) async fn take_over(
+        &self,
+        names: &BTreeMap<Topic, String>,
+    ) -> Result<(Positions, Option<Writer>), Failure> {
+        let (client, topics) = (self.get(), names.values().cloned().collect::<Vec<_>>());
+        let committed = aside(move || {
+            client.take_over(ANSWER_MAX)?;
+            let mut committed = Vec::new();
+            for topic in &topics {
+                committed.extend(client.positions().committed(topic, 1)?);
+            }
+            Ok::<_, Error>(committed)
+        });
+        Positions::read(&committed.await??, names).map_err(Failure::Unreadable)
     }
 
     pub(super) fn get(&self) -> Arc<TransactionalProducer> {
@@ -103,6 +128,8 @@ impl Drop for Shared {
 /// What one connect built.
 #[derive(Debug)]
 pub(super) struct Session {
+    pub(super) settings: Settings,
+    pub(super) transactions: TransactionSettings,
     pub(super) producer: Shared,
     pub(super) ids: SchemaIds,
     /// Partitions of the topics at the target.
@@ -130,35 +157,49 @@ impl Session {
         Ok(())
     }
 
-    /// Finds the records that the brokers refuse alone, by halving; every attempt is aborted.
+    /// Finds the records that the brokers refuse alone, by halving; no attempt counts.
     pub(super) async fn isolate(
         &mut self,
         batch: &Batch,
         names: &BTreeMap<Topic, String>,
         scratch: &mut Vec<u8>,
     ) -> Result<Vec<Refusal>, Failure> {
+        self.renew(names).await?;
         let all: Vec<usize> = batch.iter().map(|(index, _)| index).collect();
         let mut suspects: Vec<&[usize]> = vec![&all];
         let mut refusals = Vec::new();
         while let Some(indexes) = suspects.pop() {
             match self.attempt(batch, indexes, names, scratch).await {
-                Ok(()) => self.abort().await?,
-                Err(Failure::Records(detail)) => match indexes {
-                    [] => {}
-                    [index] => refusals.push(Refusal { index: *index, reason: reason::TARGET_REFUSED, detail }),
-                    _ => {
-                        let (left, right) = indexes.split_at(indexes.len() / 2);
-                        suspects.extend([right, left]);
+                Ok(()) => {
+                    let producer = self.producer.get();
+                    aside(move || producer.abort(ANSWER_MAX)).await??;
+                }
+                Err(Failure::Records(detail)) => {
+                    self.renew(names).await?;
+                    match indexes {
+                        [] => {}
+                        [index] => refusals.push(Refusal { index: *index, reason: reason::TARGET_REFUSED, detail }),
+                        _ => {
+                            let (left, right) = indexes.split_at(indexes.len() / 2);
+                            suspects.extend([right, left]);
+                        }
                     }
-                },
+                }
                 Err(failure) => return Err(failure),
             }
         }
         Ok(refusals)
     }
 
-    /// Sends records in a transaction of their own and waits until the brokers have them. After an error that is about
-    /// records the transaction is aborted; otherwise it is open.
+    /// A producer whose transaction failed is not used again: it may learn of the failure once more, and later, and would
+    /// take that for the next transaction's.
+    async fn renew(&mut self, names: &BTreeMap<Topic, String>) -> Result<(), Failure> {
+        self.producer = Shared::open(&self.settings, &self.transactions)?;
+        let (positions, _) = self.producer.take_over(names).await?;
+        if positions == self.positions { Ok(()) } else { Err(Failure::Moved) }
+    }
+
+    /// Sends records in a transaction and waits until the brokers have them all; the transaction stays open.
     async fn attempt(
         &self,
         batch: &Batch,
@@ -166,22 +207,11 @@ impl Session {
         names: &BTreeMap<Topic, String>,
         scratch: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        let sent = match self.send(batch, indexes, names, scratch) {
-            Ok(pending) => pending.done_or_failed().await.map_err(|error| match error {
-                Error::RecordsRefused { reason } => Failure::Records(reason),
-                other => Failure::Target(other),
-            }),
-            Err(failure) => Err(failure),
-        };
-        if let Err(Failure::Records(_)) = &sent {
-            self.abort().await?;
-        }
-        sent
-    }
-
-    async fn abort(&self) -> Result<(), Failure> {
-        let producer = self.producer.get();
-        Ok(aside(move || producer.abort(ANSWER_MAX)).await??)
+        let pending = self.send(batch, indexes, names, scratch)?;
+        pending.done().await.map_err(|error| match error {
+            Error::RecordsRefused { reason } => Failure::Records(reason),
+            other => Failure::Target(other),
+        })
     }
 
     /// Hands the records over to the client; nothing waits here.

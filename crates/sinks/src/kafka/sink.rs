@@ -8,15 +8,15 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use kafka::client::admin::{TopicPlan, create_topics};
-use kafka::client::{Settings, TransactionSettings, TransactionalProducer};
+use kafka::client::{Settings, TransactionSettings};
 use model::Health;
 use stream::topics::PARTITIONS;
 use stream::{Connection, Schema, Schemas, Topic};
 
 use super::config::KafkaPlan;
-use super::positions::{Positions, Writer};
+use super::positions::Writer;
 use super::schema_ids::{SchemaIds, Unknown};
-use super::session::{ANSWER_MAX, Failure, Session, Shared, aside};
+use super::session::{Failure, Session, Shared, aside};
 use crate::batch::Batch;
 use crate::dead_letters::reason;
 use crate::error::TargetError;
@@ -92,27 +92,13 @@ impl KafkaSink {
         Ok(self.plan.names.iter().map(|(topic, name)| (*topic, count(name))).collect())
     }
 
-    /// Becomes the only writer, then reads how far the target got: in this order nothing moves behind our back.
-    async fn take_over(&mut self, producer: &Shared) -> Result<Positions, TargetError> {
-        let client = producer.get();
-        let names: Vec<String> = self.plan.names.values().cloned().collect();
-        let asked = aside(move || {
-            client.take_over(ANSWER_MAX)?;
-            let mut committed = Vec::new();
-            for name in &names {
-                committed.extend(client.positions().committed(name, 1)?);
-            }
-            Ok::<_, kafka::client::Error>(committed)
-        });
-        let asked = asked.await.map_err(|e| self.failed("taking over", e))?;
-        let committed = asked.map_err(|e| self.failed("taking over", e))?;
-        let read = Positions::read(&committed, &self.plan.names);
-        let (positions, last) = read.map_err(|e| self.failed("reading the positions", e))?;
+    /// A process that finds what another one wrote since it connected first has been replaced.
+    fn check_writer(&mut self, last: Option<Writer>) -> Result<(), TargetError> {
         let before = *self.before.get_or_insert(last);
-        if last != before && last != Some(self.writer) {
-            return Err(TargetError::Fenced { target: self.plan.cluster.bootstrap.clone() });
+        if last == before || last == Some(self.writer) {
+            return Ok(());
         }
-        Ok(positions)
+        Err(TargetError::Fenced { target: self.plan.cluster.bootstrap.clone() })
     }
 
     /// Makes sure that every record can be read over there: it decodes, and its schema has an id. Returns those for
@@ -220,12 +206,14 @@ impl Sink for KafkaSink {
             compression: self.plan.compression,
             batch_bytes: self.travel_bytes,
         };
-        let opened = TransactionalProducer::open(&settings, &transactions);
-        let producer = Shared::new(opened.map_err(|e| self.failed("setting up a client", e))?);
+        let opened = Shared::open(&settings, &transactions);
+        let producer = opened.map_err(|e| self.failed("setting up a client", e))?;
         let partitions = self.prepare_topics(&settings, &producer).await?;
-        let positions = self.take_over(&producer).await?;
-        let places = positions.places();
-        self.session = Some(Session { producer, ids, partitions, positions, writer: self.writer });
+        let taken = producer.take_over(&self.plan.names).await;
+        let (positions, last) = taken.map_err(|e| self.failed("taking over", e))?;
+        self.check_writer(last)?;
+        let (places, writer) = (positions.places(), self.writer);
+        self.session = Some(Session { settings, transactions, producer, ids, partitions, positions, writer });
         Ok(Resume::AtOrCommitted(places))
     }
 
