@@ -145,7 +145,8 @@ fn a_gateway_starts_without_registry_and_cache_and_writes_when_ids_are_given() {
     let adapter = gateway.wait_for_child("load", None);
     wait_for("readings wait for an id", PATIENCE, || {
         let metrics = gateway.metrics("load")?;
-        let waiting = metrics.lines().find_map(|line| line.strip_prefix("sf_buffered_records ")?.parse().ok());
+        let value = |line: &str| line.strip_prefix("sf_buffered_records")?.rsplit(' ').next()?.parse().ok();
+        let waiting = metrics.lines().find_map(value);
         if waiting > Some(300_u64) { Ok(()) } else { Err(format!("{waiting:?} wait")) }
     });
     let status = gateway.status().expect("the status page answers");
