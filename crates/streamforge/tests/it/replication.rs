@@ -162,12 +162,9 @@ fn a_gateway_starts_without_registry_and_cache_and_writes_when_ids_are_given() {
         _ => Ok(()),
     });
     assert_eq!(gateway.wait_for_child("load", None), adapter, "nothing was restarted for it");
-    gateway.wait(
-        "health",
-        |status| {
-            if status["health"] == "HEALTHY" { Ok(()) } else { Err(status["reason"].to_string()) }
-        },
-    );
+    gateway.wait("every part works", |status| {
+        components(status).find(|part| part["health"] != "HEALTHY").map_or(Ok(()), |part| Err(part.to_string()))
+    });
     gateway.stop("TERM");
     let mut seqs = BTreeSet::new();
     for topic in [Topic::TelemetryRaw, Topic::TelemetryClean] {
