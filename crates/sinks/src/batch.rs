@@ -35,14 +35,16 @@ pub struct Headers<'b> {
     packed: &'b [u8],
 }
 
-impl<'b> Iterator for Headers<'b> {
-    type Item = (&'b str, &'b [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (name, rest) = take_part(self.packed)?;
-        let (value, rest) = take_part(rest)?;
-        self.packed = rest;
-        Some((std::str::from_utf8(name).unwrap_or_default(), value))
+impl<'b> Headers<'b> {
+    /// Names and values.
+    pub fn iter(self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        let mut packed = self.packed;
+        std::iter::from_fn(move || {
+            let (name, rest) = take_part(packed)?;
+            let (value, rest) = take_part(rest)?;
+            packed = rest;
+            Some((std::str::from_utf8(name).unwrap_or_default(), value))
+        })
     }
 }
 
@@ -206,8 +208,8 @@ mod tests {
         batch.push_with(place(0, 10), 1, b"k", b"", [("sf-class", &b"EVENT"[..]), ("empty", b"")].into_iter());
         let record = batch.record(3).unwrap();
         assert_eq!((record.key, record.payload), (&b"k"[..], &b""[..]));
-        assert_eq!(record.headers.collect::<Vec<_>>(), [("sf-class", &b"EVENT"[..]), ("empty", b"")]);
-        assert_eq!(batch.record(0).unwrap().headers.count(), 0);
+        assert_eq!(record.headers.iter().collect::<Vec<_>>(), [("sf-class", &b"EVENT"[..]), ("empty", b"")]);
+        assert_eq!(batch.record(0).unwrap().headers.iter().count(), 0);
         batch.clear();
         assert!(batch.is_empty() && batch.ends().is_empty() && batch.iter().next().is_none());
     }

@@ -14,6 +14,7 @@ use stream::access::{DescribedRegistry, DescribedSasl, DescribedTls, Description
 use crate::common::{Common, SecretReference, limit};
 use crate::host::BatchLimits;
 
+/// The type as the catalog lists it.
 pub const SPEC: Spec = Spec {
     kind: Kind::Sink,
     type_name: "kafka",
@@ -164,8 +165,11 @@ pub enum SaslMechanism {
 /// Settings as checked.
 #[derive(Debug, Clone)]
 pub struct KafkaPlan {
+    /// What every sink has.
     pub common: Common,
+    /// When a transaction is full.
     pub limits: BatchLimits,
+    /// Where the target is and how to get in.
     pub cluster: External,
     /// Name at the target of every topic of [`Common::topics`]; no two are the same.
     pub names: BTreeMap<Topic, String>,
@@ -278,7 +282,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn settings(more: Value) -> Value {
+    fn settings(more: &Value) -> Value {
         let mut settings = json!({
             "sink_id": "hq", "sink_type": "kafka", "bootstrap": "k1.hq:9093", "registry_url": "https://registry.hq:8081",
         });
@@ -287,14 +291,14 @@ mod tests {
         settings
     }
 
-    fn problems(more: Value) -> Vec<String> {
+    fn problems(more: &Value) -> Vec<String> {
         plan(&settings(more), "").err().unwrap_or_default().iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn names_have_the_prefix_or_are_whole() {
         let plan = plan(
-            &settings(json!({
+            &settings(&json!({
                 "topics": ["telemetry.clean", "audit"], "topic_prefix": "plant7.",
                 "topic_names": { "audit": "plant7-trail" }, "compression": "lz4",
             })),
@@ -308,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_named_with_its_place() {
-        let found = problems(json!({
+        let found = problems(&json!({
             "topics": ["telemetry.clean", "telemetry.1s"],
             "topic_names": { "telemetry.1s": "telemetry.clean", "telemetry.clear": "x", "telemetry.clean": "telemetry.clean" },
             "compression": "rar",
@@ -316,7 +320,7 @@ mod tests {
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(found.iter().any(|p| p.starts_with("/topic_names/telemetry.clear: ") && p.contains("telemetry.clean")));
         assert!(found.iter().any(|p| p.starts_with("/topic_names: ") && p.contains("would both be")));
-        let found = problems(json!({ "topic_names": { "telemetry.clean": "a b" }, "topics": ["control.commands"] }));
+        let found = problems(&json!({ "topic_names": { "telemetry.clean": "a b" }, "topics": ["control.commands"] }));
         assert_eq!(found.len(), 2, "{found:?}");
     }
 
@@ -325,10 +329,10 @@ mod tests {
     fn what_would_travel_in_clear_text_is_refused() {
         let password = json!({ "secret": "hq" });
         let plain = json!({ "mechanism": "plain", "username": "gw", "password": password });
-        assert_eq!(problems(json!({ "sasl": plain, "tls": {} })), Vec::<String>::new());
-        assert!(problems(json!({ "sasl": plain }))[0].starts_with("/sasl/mechanism: would send"));
+        assert_eq!(problems(&json!({ "sasl": plain, "tls": {} })), Vec::<String>::new());
+        assert!(problems(&json!({ "sasl": plain }))[0].starts_with("/sasl/mechanism: would send"));
         let clear = json!({ "mechanism": "scram_sha_512", "username": "gw", "password": "hunter2" });
-        let found = problems(json!({ "sasl": clear }));
+        let found = problems(&json!({ "sasl": clear }));
         assert!(
             found[0].starts_with("/sasl/password: must be a reference") && !found[0].contains("hunter2"),
             "{found:?}"
@@ -338,8 +342,8 @@ mod tests {
     #[test]
     fn a_gateway_does_not_feed_its_own_topics() {
         let own = json!({ "kafka_bootstrap": "k1.hq:9093" });
-        assert!(problems(own)[0].starts_with("/bootstrap: is the stream of this gateway"));
+        assert!(problems(&own)[0].starts_with("/bootstrap: is the stream of this gateway"));
         let renamed = json!({ "kafka_bootstrap": "k1.hq:9093", "topic_prefix": "copy." });
-        assert_eq!(problems(renamed), Vec::<String>::new());
+        assert_eq!(problems(&renamed), Vec::<String>::new());
     }
 }

@@ -30,7 +30,9 @@ pub struct Writer(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the consumer group has a commit on {topic} that is not a position of a sink: {metadata:?}")]
 pub struct Unreadable {
+    /// The topic at the target.
     pub topic: String,
+    /// What was found in the place of a position.
     pub metadata: String,
 }
 

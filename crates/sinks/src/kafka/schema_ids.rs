@@ -18,7 +18,10 @@ const IDS_MAX: usize = 1000;
 #[derive(Debug)]
 pub enum Unknown {
     /// What the id stands for is not the contract of its topic: the record is refused.
-    Foreign { detail: String },
+    Foreign {
+        /// One sentence for a person.
+        detail: String,
+    },
     /// The gateway's own registry does not tell what the id stands for.
     Ours(Error),
     /// The target's registry gives no id.
@@ -35,6 +38,7 @@ pub struct SchemaIds {
 }
 
 impl SchemaIds {
+    /// Knows nothing yet; asks `ours` what an id stands for and `theirs` for its counterpart.
     pub fn new(ours: Option<Arc<Schemas>>, theirs: Schemas) -> Self {
         Self { ours, theirs, known: BTreeMap::new() }
     }

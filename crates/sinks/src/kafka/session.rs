@@ -229,7 +229,7 @@ impl Session {
             let Some(name) = names.get(&record.place.topic) else { continue };
             self.rewrite(&record, scratch).ok_or(Failure::NoId)?;
             headers.clear();
-            headers.extend(record.headers);
+            headers.extend(record.headers.iter());
             let outgoing = Outgoing {
                 topic: name,
                 partition: Some(self.partition(&record)),

@@ -37,8 +37,9 @@ pub struct KafkaSink {
     /// Transactional id and consumer group at the target, whole.
     identity: String,
     writer: Writer,
-    /// Who wrote last when this process connected first; `None` before that.
-    before: Option<Option<Writer>>,
+    /// Who wrote last when this process connected first.
+    before: Option<Writer>,
+    connected_once: bool,
     travel_bytes: usize,
     session: Option<Session>,
     scratch: Vec<u8>,
@@ -56,6 +57,7 @@ impl KafkaSink {
             identity,
             writer: Writer(RandomState::new().build_hasher().finish()),
             before: None,
+            connected_once: false,
             travel_bytes: TRAVEL_BYTES,
             session: None,
             scratch: Vec::new(),
@@ -94,8 +96,10 @@ impl KafkaSink {
 
     /// A process that finds what another one wrote since it connected first has been replaced.
     fn check_writer(&mut self, last: Option<Writer>) -> Result<(), TargetError> {
-        let before = *self.before.get_or_insert(last);
-        if last == before || last == Some(self.writer) {
+        if !self.connected_once {
+            (self.before, self.connected_once) = (last, true);
+        }
+        if last == self.before || last == Some(self.writer) {
             return Ok(());
         }
         Err(TargetError::Fenced { target: self.plan.cluster.bootstrap.clone() })

@@ -23,6 +23,8 @@ use crate::stream::Stream;
 use crate::support::{DEADLINE, MemoryLetters, MemoryStream, Running, eventually, payload, publish, reading};
 
 const TOPICS: [Topic; 1] = [Topic::TelemetryClean];
+/// The payload of a record that is put behind all others, to know where they end.
+const END: &[u8] = b"end of the test's look";
 
 /// A record as it lies at the target.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +98,6 @@ impl Customer {
         let Some(partitions) = consumer.topics().unwrap().into_iter().find(|(name, _)| name == topic) else {
             return Vec::new();
         };
-        const END: &[u8] = b"end of the test's look";
         let partitions = partitions.1;
         let producer = Producer::open(&self.settings()).unwrap();
         let batch = producer.batch();
