@@ -11,8 +11,8 @@ use stream::topics::PARTITIONS;
 use stream::{Topic, avro};
 
 use crate::harness::{
-    Broker, Gateway, Ledger, Setup, component, components, each_record, free_address, get, kill_9, not_run, number,
-    post, python, python_available, read_all, say, telemetry_ledger, wait_for, written,
+    Broker, Cluster, Gateway, Ledger, Setup, component, components, each_record, free_address, get, kafka_folder,
+    kill_9, not_run, number, post, python, python_available, read_all, say, telemetry_ledger, wait_for, written,
 };
 
 const SINK: &str = "hq";
@@ -122,6 +122,41 @@ fn kills_of_the_customers_cluster_lose_nothing_and_repeat_nothing() {
         Err(why) => not_run("the replica, read with confluent-kafka", &why),
     }
     customer.stop();
+}
+
+// AC-064 at Apache Kafka itself, while the sink is killed again and again
+#[test]
+fn apache_kafka_holds_each_reading_once_while_the_sink_is_killed() {
+    let Some(folder) = kafka_folder() else {
+        return say("not run: replication to Apache Kafka (scripts/test-external.sh)");
+    };
+    let root = tempfile::Builder::new().prefix("sf-replica-").tempdir().expect("a temporary folder");
+    let [kafka, registry] = [free_address(), free_address()];
+    let _cluster = Cluster::start(&folder, root.path(), kafka, registry);
+    register_others(&registry.to_string());
+    let sink = json!({
+        "sink_id": SINK, "sink_type": "kafka", "bootstrap": kafka, "registry_url": format!("http://{registry}"),
+        "topics": ["telemetry.clean"],
+    });
+    let mut setup = Setup::new("gw-replica");
+    let stream = json!({ "mode": "embedded", "listen": setup.kafka, "registry_listen": setup.registry });
+    setup = setup.with("stream", stream).with("adapters", vec![load(50)]).with("sinks", vec![sink]);
+    let gateway = setup.start();
+    let mut clean = gateway.wait_for_records("telemetry.clean", 500);
+    for _ in 0..number("SF_REPLICA_KILLS", 3) {
+        kill_9(gateway.wait_for_child(SINK, None));
+        clean = gateway.wait_for_records("telemetry.clean", clean + 1000);
+    }
+    setup.document["adapters"] = json!([]);
+    setup.write();
+    gateway.wait("the adapter is gone", |status| {
+        if components(status).any(|part| part["role"] == "adapter") { Err("it runs".to_owned()) } else { Ok(()) }
+    });
+    gateway.wait_until_drained(PATIENCE);
+    let id = id_at(&registry.to_string(), Topic::TelemetryClean);
+    let clean = telemetry_ledger(setup.kafka, &[Topic::TelemetryClean]);
+    clean.assert_each_once_in("telemetry.clean", &ledger_at(kafka, id), "Apache Kafka");
+    say(&format!("replication to Apache Kafka: {} readings, each once, under id {id}", clean.total()));
 }
 
 // AC-065, REC-07: no registry and no cache. The gateway runs and polls on its built-in contracts; no record is written
