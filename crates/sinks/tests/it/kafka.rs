@@ -320,6 +320,35 @@ async fn a_record_too_large_for_the_target_is_found_among_the_others() {
     assert_eq!(customer.seqs("telemetry.clean"), (0..420).collect::<Vec<_>>());
 }
 
+// R-09, law 4: a registry that is away, and one that refuses a contract, condemn no record
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_gives_no_id_is_an_outage() {
+    let customer = Customer::start().await;
+    let other = json!({ "type": "record", "name": "Order", "fields": [{ "name": "number", "type": "long" }] });
+    customer.schemas().register_text("taken.telemetry.clean-value", &other.to_string()).await.unwrap();
+    let error = customer.sink("taken.").connect(&TOPICS).await.unwrap_err();
+    let text = daemon::report(&error);
+    assert!(matches!(error, TargetError::Failed { .. }) && text.contains("409"), "{text}");
+    assert!(text.contains("taken.telemetry.clean-value"), "it says which subject: {text}");
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = json!({
+        "sink_id": "hq", "sink_type": "kafka", "bootstrap": customer.bootstrap(),
+        "registry_url": format!("http://{nobody}"), "topics": ["telemetry.clean"],
+    });
+    let plan = config::plan(&settings, "").unwrap();
+    let stream = MemoryStream::default();
+    publish(&stream, 0..10);
+    let letters = MemoryLetters::default();
+    let sink = KafkaSink::new(plan, Connection::default(), "gw-1", None);
+    let running = Running::start(sink, stream, letters.clone());
+    eventually("the breaker opens", || running.health()["breaker_state"] == "open");
+    let reason = running.health()["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains(&nobody.to_string()), "{reason}");
+    running.stop().unwrap();
+    assert_eq!((letters.all().len(), customer.read("telemetry.clean").len()), (0, 0));
+}
+
 // OFF-13, R-09: the target goes away and comes back while records flow; a registry that is away condemns nothing
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_of_the_target_loses_nothing_and_repeats_nothing() {
