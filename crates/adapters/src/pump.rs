@@ -107,6 +107,7 @@ impl<O: Outlet> Pump<'_, O> {
                     return;
                 }
             }
+            self.show_load(); // what waits shall be seen to grow
             let delay = backoff.next_delay();
             tracing::warn!(error = %daemon::report(&error), retry_in_ms = delay.as_millis(), "readings are kept back");
             tokio::select! { // cancel-safe: both arms only wait

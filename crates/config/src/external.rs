@@ -89,8 +89,8 @@ pub enum Mechanism {
 }
 
 impl External {
-    /// Reads what belongs to `mode: external`; problems stay in `object`.
-    pub(crate) fn read(object: &mut Object<'_>) -> Self {
+    /// Reads what belongs to `mode: external`, or to a sink that writes to such a cluster; problems stay in `object`.
+    pub fn read(object: &mut Object<'_>) -> Self {
         let bootstrap = object.required_text("bootstrap").unwrap_or_default().to_owned();
         let registry = read_registry(object);
         let topic_prefix = object.text("topic_prefix").unwrap_or_default().to_owned();
@@ -196,7 +196,7 @@ fn read_sasl(value: &Value, pointer: &str, encrypted: bool, stream: &mut Object<
     }
     let mechanism = object.word("mechanism", &MECHANISMS);
     if !encrypted && matches!(mechanism, Some("plain" | "oauthbearer")) {
-        let hint = "add tls: {} to stream, or use a scram mechanism";
+        let hint = "add tls: {} beside sasl, or use a scram mechanism";
         object.problem("mechanism", "not_secure", "would send what it proves itself with in clear text", hint);
     }
     let sasl = match mechanism {

@@ -25,15 +25,49 @@ pub struct Record<'b> {
     pub key: &'b [u8],
     /// Empty for a tombstone.
     pub payload: &'b [u8],
+    /// Empty unless the sink asked for headers, see [`crate::sink::Sink::HEADERS`].
+    pub headers: Headers<'b>,
+}
+
+/// Headers of a record, in their order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Headers<'b> {
+    packed: &'b [u8],
+}
+
+impl<'b> Headers<'b> {
+    /// Names and values.
+    pub fn iter(self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        let mut packed = self.packed;
+        std::iter::from_fn(move || {
+            let (name, rest) = take_part(packed)?;
+            let (value, rest) = take_part(rest)?;
+            packed = rest;
+            Some((std::str::from_utf8(name).unwrap_or_default(), value))
+        })
+    }
+}
+
+/// Appends a part behind its length.
+fn put_part(out: &mut Vec<u8>, part: &[u8]) {
+    let length = u32::try_from(part.len()).expect("a part of a record is shorter than 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(part);
+}
+
+fn take_part(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = packed.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
 }
 
 #[derive(Debug)]
 struct Stored {
     place: Place,
     timestamp_ms: i64,
-    /// The key begins here, the payload `key_length` later; both end where the next record begins.
+    /// The key begins here, behind it the payload, behind that the headers up to where the next record begins.
     begin: usize,
     key_length: usize,
+    payload_length: usize,
     excluded: bool,
 }
 
@@ -53,12 +87,29 @@ impl Batch {
         Self::default()
     }
 
-    /// Takes a copy of a record.
+    /// Takes a copy of a record without its headers.
     pub fn push(&mut self, place: Place, timestamp_ms: i64, key: &[u8], payload: &[u8]) {
+        self.push_with(place, timestamp_ms, key, payload, std::iter::empty());
+    }
+
+    /// Takes a copy of a record.
+    pub fn push_with<'h>(
+        &mut self,
+        place: Place,
+        timestamp_ms: i64,
+        key: &[u8],
+        payload: &[u8],
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ) {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(payload);
-        self.records.push(Stored { place, timestamp_ms, begin, key_length: key.len(), excluded: false });
+        for (name, value) in headers {
+            put_part(&mut self.bytes, name.as_bytes());
+            put_part(&mut self.bytes, value);
+        }
+        let (key_length, payload_length) = (key.len(), payload.len());
+        self.records.push(Stored { place, timestamp_ms, begin, key_length, payload_length, excluded: false });
         let end = Place { offset: place.offset + 1, ..place };
         let same = |other: &Place| other.topic == place.topic && other.partition == place.partition;
         // records come in runs of one partition
@@ -92,7 +143,7 @@ impl Batch {
         self.records.len()
     }
 
-    /// Bytes of keys and payloads.
+    /// Bytes of keys, payloads and headers.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -106,8 +157,10 @@ impl Batch {
     pub fn record(&self, index: usize) -> Option<Record<'_>> {
         let stored = self.records.get(index)?;
         let end = self.records.get(index + 1).map_or(self.bytes.len(), |next| next.begin);
-        let (key, payload) = self.bytes[stored.begin..end].split_at(stored.key_length);
-        Some(Record { place: stored.place, timestamp_ms: stored.timestamp_ms, key, payload })
+        let (key, rest) = self.bytes[stored.begin..end].split_at(stored.key_length);
+        let (payload, packed) = rest.split_at(stored.payload_length);
+        let headers = Headers { packed };
+        Some(Record { place: stored.place, timestamp_ms: stored.timestamp_ms, key, payload, headers })
     }
 
     /// Records that are not excluded, with their indexes, in order.
@@ -152,6 +205,11 @@ mod tests {
         assert_eq!(seen, [(0, 7, b"a".to_vec(), b"first".to_vec()), (1, 0, vec![], vec![])]);
         assert_eq!(batch.ends(), [place(0, 10), place(1, 1)]);
         assert_eq!(batch.oldest_ms(), Some(10));
+        batch.push_with(place(0, 10), 1, b"k", b"", [("sf-class", &b"EVENT"[..]), ("empty", b"")].into_iter());
+        let record = batch.record(3).unwrap();
+        assert_eq!((record.key, record.payload), (&b"k"[..], &b""[..]));
+        assert_eq!(record.headers.iter().collect::<Vec<_>>(), [("sf-class", &b"EVENT"[..]), ("empty", b"")]);
+        assert_eq!(batch.record(0).unwrap().headers.iter().count(), 0);
         batch.clear();
         assert!(batch.is_empty() && batch.ends().is_empty() && batch.iter().next().is_none());
     }

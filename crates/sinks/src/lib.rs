@@ -14,6 +14,7 @@ pub mod common;
 pub mod dead_letters;
 pub mod error;
 pub mod host;
+pub mod kafka;
 pub mod metrics;
 pub mod process;
 pub mod schema_gate;

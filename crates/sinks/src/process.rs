@@ -9,7 +9,7 @@ use std::time::Duration;
 use daemon::admin::Admin;
 use model::Health;
 use serde_json::Value;
-use stream::Connection;
+use stream::{Connection, Schemas};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ use crate::archive::ArchiveSink;
 use crate::common::Common;
 use crate::dead_letters::{DeadLetters, StreamDeadLetters};
 use crate::host::{BatchLimits, Host, Patience, Surroundings};
+use crate::kafka::KafkaSink;
+use crate::kafka::config::KafkaPlan;
 use crate::metrics::SinkMetrics;
 use crate::schema_gate::SchemaGate;
 use crate::sink::Sink;
@@ -77,6 +79,15 @@ pub async fn run_with(settings: &Value, id: Option<&str>, ctx: daemon::Context) 
         let sink = ArchiveSink::new(plan, keys);
         return serve(sink, &common, &bootstrap, limits, ctx).await;
     }
+    if type_name == crate::kafka::SPEC.type_name {
+        let plan = crate::kafka::config::plan(settings, "").map_err(invalid)?;
+        let bootstrap = check(&plan.common, id)?;
+        let (common, limits) = (plan.common.clone(), plan.limits);
+        let target = target_cluster(&plan, &ctx)?;
+        let (_, contracts) = stream_of(&common, &ctx)?;
+        let sink = KafkaSink::new(plan, target, &ctx.gateway_id, contracts);
+        return serve(sink, &common, &bootstrap, limits, ctx).await;
+    }
     let known: Vec<&str> = crate::catalog::SPECS.iter().map(|spec| spec.type_name).collect();
     let message = format!("{type_name:?} is not one of {}", known.join(", "));
     let hint = config::read::suggest(type_name, &known);
@@ -110,6 +121,35 @@ fn secret(name: Option<&str>, pointer: &str, ctx: &daemon::Context) -> Result<Op
     }
 }
 
+/// The way into the cluster that a `kafka` sink writes to.
+fn target_cluster(plan: &KafkaPlan, ctx: &daemon::Context) -> Result<Connection, Error> {
+    let sasl = plan.cluster.sasl.as_ref().map(|sasl| match sasl {
+        config::external::Sasl::Password { login, .. } => (&login.password, "/sasl/password"),
+        config::external::Sasl::Token { client_secret, .. } => (client_secret, "/sasl/client_secret"),
+    });
+    let registry = plan.cluster.registry.login.as_ref().map(|login| (&login.password, "/registry/password"));
+    for (reference, pointer) in sasl.into_iter().chain(registry) {
+        secret(Some(&reference.0), pointer, ctx)?;
+    }
+    let find = |name: &str| ctx.launch.secret(name).map(|secret| secret.reveal().to_owned());
+    let connection = plan.description().resolve(find).map_err(|source| Error::Access { source })?;
+    match connection.access().missing() {
+        None => Ok(connection),
+        Some(missing) => Err(Error::Access { source: stream::access::Error::NotBuilt(missing) }),
+    }
+}
+
+/// The way into the stream, and its registry when there is one.
+fn stream_of(common: &Common, ctx: &daemon::Context) -> Result<(Connection, Option<Arc<Schemas>>), Error> {
+    let registry = common.schema_registry.clone().or_else(|| ctx.schema_registry.clone());
+    let secret = |name: &str| ctx.launch.secret(name).map(|secret| secret.reveal().to_owned());
+    let connection = Connection::from_launch(ctx.stream_access.as_deref(), secret);
+    let connection = connection.map_err(|source| Error::Access { source })?;
+    let schemas = registry.map(|url| connection.schemas(&url, ctx.schema_cache.clone())).transpose();
+    let schemas = schemas.map_err(|source| Error::Access { source })?.map(Arc::new);
+    Ok((connection, schemas))
+}
+
 /// Runs a sink with its host and its admin server until the context's stop.
 async fn serve<S: Sink + Send + 'static>(
     sink: S,
@@ -122,15 +162,11 @@ async fn serve<S: Sink + Send + 'static>(
     tracing::info!(address = %admin.address(), sink_id = common.sink_id, "health and metrics");
     ctx.board.set(Health::Healthy, "connecting");
     let runtime = Handle::current();
-    let registry = common.schema_registry.clone().or_else(|| ctx.schema_registry.clone());
-    let secret = |name: &str| ctx.launch.secret(name).map(|secret| secret.reveal().to_owned());
-    let connection = Connection::from_launch(ctx.stream_access.as_deref(), secret);
-    let connection = connection.map_err(|source| Error::Access { source })?;
-    let schemas = registry.map(|url| connection.schemas(&url, ctx.schema_cache.clone())).transpose();
-    let schemas = schemas.map_err(|source| Error::Access { source })?.map(Arc::new);
+    let (connection, schemas) = stream_of(common, &ctx)?;
     let settings = connection.settings(bootstrap, &common.sink_id);
     let waits = Waits::default();
-    let source = waits.watch(StreamSource::new(settings.clone(), &common.sink_id, &common.topics));
+    let source = StreamSource::new(settings.clone(), &common.sink_id, &common.topics).with_headers(S::HEADERS);
+    let source = waits.watch(source);
     let letters = waits.watch(StreamDeadLetters::new(
         settings,
         &common.sink_id,

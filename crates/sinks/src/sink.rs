@@ -16,6 +16,9 @@ use crate::error::TargetError;
 pub enum Resume {
     /// The target knows: exactly here; at the first record there is for partitions not named.
     At(Vec<Place>),
+    /// The target knows these and may have forgotten others: exactly here; where the consumer group committed for
+    /// partitions not named.
+    AtOrCommitted(Vec<Place>),
     /// The target does not know: where the consumer group committed.
     Committed,
     /// The sink still holds what it took before; go on with what comes next.
@@ -70,6 +73,9 @@ pub struct Standing {
 /// 6. **Dropping a future is safe.** The host drops a call that takes too long and connects anew.
 /// 7. **Bounded memory.** What a sink gathers before it confirms has a named limit.
 pub trait Sink {
+    /// True when batches shall carry the records' headers; copying them costs time that most sinks need not spend.
+    const HEADERS: bool = false;
+
     /// Connects, prepares the target (creates what is missing) and says where to read on. Idempotent.
     fn connect(&mut self, topics: &[Topic]) -> impl Future<Output = Result<Resume, TargetError>>;
 

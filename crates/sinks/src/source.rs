@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use kafka::client::{Position, Settings};
+use kafka::client::{Consumer, Position, Settings};
 use stream::Topic;
 use stream::subscription::{Gap, Start, Subscription};
 use stream::topics::PARTITIONS;
@@ -45,12 +45,32 @@ pub struct StreamSource {
     settings: Settings,
     group: String,
     topics: Vec<Topic>,
+    /// Batches carry headers.
+    headers: bool,
     subscription: Option<Subscription>,
 }
 
 impl StreamSource {
     pub fn new(settings: Settings, sink_id: &str, topics: &[Topic]) -> Self {
-        Self { settings, group: group(sink_id), topics: topics.to_vec(), subscription: None }
+        Self { settings, group: group(sink_id), topics: topics.to_vec(), headers: false, subscription: None }
+    }
+
+    /// The same with batches that carry the records' headers.
+    #[must_use]
+    pub fn with_headers(self, headers: bool) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// These positions, and what the group committed for other partitions.
+    fn or_committed(&self, consumer: &Consumer, places: &[Place]) -> Result<Vec<Position>, kafka::client::Error> {
+        let mut positions: Vec<Position> = places.iter().map(position).collect();
+        for topic in &self.topics {
+            let committed = consumer.committed(topic.name(), PARTITIONS)?;
+            let named =
+                |at: &Position| places.iter().any(|place| place.topic == *topic && place.partition == at.partition);
+            positions.extend(committed.into_iter().filter(|at| !named(at)));
+        }
+        Ok(positions)
     }
 
     fn subscription(&self) -> Option<&Subscription> {
@@ -62,11 +82,13 @@ impl Source for StreamSource {
     fn open(&mut self, resume: &Resume) -> Result<(), StreamError> {
         let failed = |source| StreamError::Read { source };
         self.subscription = None; // its read-ahead belongs to positions that no longer hold
+        let consumer = Consumer::open(&self.settings, &self.group).map_err(failed)?;
         let start = match resume {
             Resume::At(places) => Start::At(places.iter().map(position).collect()),
+            Resume::AtOrCommitted(places) => Start::At(self.or_committed(&consumer, places).map_err(failed)?),
             Resume::Committed | Resume::Continue => Start::Committed,
         };
-        let mut subscription = Subscription::open(&self.settings, &self.group, &self.topics, &start).map_err(failed)?;
+        let mut subscription = Subscription::over(consumer, &self.topics, &start).map_err(failed)?;
         let names: Vec<(&str, i32)> = self.topics.iter().map(|topic| (topic.name(), PARTITIONS)).collect();
         let ends = subscription.consumer().ends(&names).map_err(failed)?;
         let ahead: Vec<Position> = subscription
@@ -95,7 +117,7 @@ impl Source for StreamSource {
 
     fn poll(&mut self, batch: &mut Batch, records_max: usize, wait: Duration) -> Result<usize, StreamError> {
         let Some(subscription) = &mut self.subscription else { return Ok(0) };
-        let topics = &self.topics;
+        let (topics, headers) = (&self.topics, self.headers);
         let mut last: Option<Topic> = None;
         let taken = subscription.poll(records_max, wait, Duration::ZERO, |record| {
             if last.is_none_or(|topic| topic.name() != record.topic()) {
@@ -103,7 +125,12 @@ impl Source for StreamSource {
             }
             let Some(topic) = last else { return };
             let place = Place { topic, partition: record.partition(), offset: record.offset() };
-            batch.push(place, record.timestamp_ms(), record.key(), record.payload().unwrap_or_default());
+            let payload = record.payload().unwrap_or_default();
+            if headers {
+                batch.push_with(place, record.timestamp_ms(), record.key(), payload, record.headers());
+            } else {
+                batch.push(place, record.timestamp_ms(), record.key(), payload);
+            }
         });
         taken.map_err(|source| StreamError::Read { source })
     }

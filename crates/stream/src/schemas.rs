@@ -162,7 +162,7 @@ impl Schemas {
     /// an older contract is no answer: records would be read as what they are not.
     pub async fn id_for(&self, topic: Topic) -> Result<i32, Error> {
         let subject = format!("{}{}", self.subject_prefix, topic.subject());
-        match self.register(&subject, topic.schema()).await {
+        match self.register_text(&subject, topic.schema().text()).await {
             Ok(id) => {
                 let renumbered = self.remember(|known| known.register(&subject, id, topic.schema()));
                 if renumbered {
@@ -179,10 +179,11 @@ impl Schemas {
         }
     }
 
-    async fn register(&self, subject: &str, schema: Schema) -> Result<i32, Error> {
+    /// Registers a schema under a subject of this name and returns its id there; never from the cache.
+    pub async fn register_text(&self, subject: &str, text: &str) -> Result<i32, Error> {
         let what = format!("subject {subject}");
         let url = format!("{}/subjects/{subject}/versions", self.url);
-        let body = serde_json::json!({ "schema": schema.text(), "schemaType": "AVRO" });
+        let body = serde_json::json!({ "schema": text, "schemaType": "AVRO" });
         let answer: IdAnswer = self.ask(self.client.post(url).json(&body), &what).await?;
         Ok(answer.id)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
@@ -248,6 +248,11 @@ impl Consumer {
             Some((name.to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX)))
         };
         Ok(metadata.topics().iter().filter_map(counted).collect())
+    }
+
+    /// Who commits, for a transaction that carries the positions.
+    pub(super) fn group_metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.inner.group_metadata()
     }
 
     fn request(&self, doing: &'static str, source: KafkaError) -> Error {

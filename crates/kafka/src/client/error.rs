@@ -17,6 +17,10 @@ pub enum Error {
     OffsetOutOfRange { topic: String, partition: i32, offset: i64 },
     #[error("records were not acknowledged: {reason}")]
     NotDelivered { reason: String },
+    #[error("the broker will not take these records: {reason}")]
+    RecordsRefused { reason: String },
+    #[error("{doing} a transaction at {bootstrap} failed")]
+    Transaction { bootstrap: String, doing: &'static str, source: Box<rdkafka::error::KafkaError> },
     #[error("reading from the stream failed")]
     Consume { source: Box<rdkafka::error::KafkaError> },
     #[error("cannot connect to the broker at {address}")]

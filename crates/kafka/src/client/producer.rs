@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::Notify;
 
 use super::access::FullName;
@@ -30,8 +30,8 @@ pub enum SendError {
 
 /// An idempotent producer with its own delivery thread.
 pub struct Producer {
-    inner: ThreadedProducer<Context>,
-    access: Arc<Access>,
+    pub(super) inner: ThreadedProducer<Context>,
+    pub(super) access: Arc<Access>,
     away: Arc<AtomicBool>,
 }
 
@@ -48,9 +48,14 @@ impl std::fmt::Debug for Producer {
 impl Producer {
     /// Sets the client up; connects in the background and for ever.
     pub fn open(settings: &Settings) -> Result<Self, Error> {
+        Self::with_config(settings, &settings.producer())
+    }
+
+    /// The same with settings of librdkafka that are not the usual ones.
+    pub(super) fn with_config(settings: &Settings, config: &ClientConfig) -> Result<Self, Error> {
         let away = Arc::new(AtomicBool::new(false));
         let context = Context { away: Arc::clone(&away) };
-        let inner = ThreadedProducer::from_config_and_context(&settings.producer(), context)
+        let inner = ThreadedProducer::from_config_and_context(config, context)
             .map_err(|source| Error::Client { bootstrap: settings.bootstrap.clone(), source: Box::new(source) })?;
         Ok(Self { inner, access: Arc::clone(&settings.access), away })
     }
@@ -182,7 +187,7 @@ impl Pending {
         if waited.timed_out() && !self.state.is_done() {
             return Ok(false);
         }
-        guard.clone().map_or(Ok(true), |reason| Err(Error::NotDelivered { reason }))
+        guard.clone().map_or(Ok(true), |failure| Err(failure.into()))
     }
 
     /// Waits without a thread. Cancel-safe.
@@ -191,18 +196,44 @@ impl Pending {
             let notified = self.state.notify.notified();
             if self.state.is_done() {
                 let failure = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                return failure.map_or(Ok(()), |reason| Err(Error::NotDelivered { reason }));
+                return failure.map_or(Ok(()), |failure| Err(failure.into()));
             }
             notified.await;
         }
     }
 }
 
+/// Why a record was not taken.
+#[derive(Debug, Clone)]
+struct Failure {
+    reason: String,
+    /// It is about the record (or the request it travelled in), not about the connection.
+    about_records: bool,
+    /// It was thrown away because another one failed, whose reason may come later.
+    thrown_away: bool,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let Failure { reason, about_records, .. } = failure;
+        if about_records { Self::RecordsRefused { reason } } else { Self::NotDelivered { reason } }
+    }
+}
+
+/// What a broker answers when it will not take these bytes however often it is asked.
+const ABOUT_RECORDS: [RDKafkaErrorCode; 5] = [
+    RDKafkaErrorCode::MessageSizeTooLarge,
+    RDKafkaErrorCode::InvalidMessageSize,
+    RDKafkaErrorCode::MessageBatchTooLarge,
+    RDKafkaErrorCode::InvalidTimestamp,
+    RDKafkaErrorCode::InvalidRecord,
+];
+
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     pending: AtomicUsize,
     closed: AtomicBool,
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<Failure>>,
     done: Condvar,
     notify: Notify,
 }
@@ -228,12 +259,18 @@ impl State {
         }
     }
 
-    fn failed(&self, reason: String) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+    fn failed(&self, error: &KafkaError) {
+        let about_records = error.rdkafka_error_code().is_some_and(|code| ABOUT_RECORDS.contains(&code));
+        let purged = [RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight];
+        let thrown_away = error.rdkafka_error_code().is_some_and(|code| purged.contains(&code));
+        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(|first| first.thrown_away && !thrown_away) {
+            *first = Some(Failure { reason: error.to_string(), about_records, thrown_away });
+        }
     }
 }
 
-struct Context {
+pub(super) struct Context {
     away: Arc<AtomicBool>,
 }
 
@@ -253,7 +290,7 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, state: Arc<State>) {
         match result {
             Ok(_) => self.away.store(false, Ordering::Relaxed),
-            Err((error, _)) => state.failed(error.to_string()),
+            Err((error, _)) => state.failed(error),
         }
         state.one_done();
     }

@@ -4,6 +4,7 @@
 mod archive;
 mod conformance;
 mod host;
+mod kafka;
 mod stream;
 mod support;
 mod timescale;

@@ -16,17 +16,17 @@ use tokio::time::Instant;
 use crate::support::{eventually, payload, postgres, reading};
 
 /// A broker with all topics, and what one needs to write to it.
-struct Stream {
-    handle: broker::Handle,
+pub(crate) struct Stream {
+    pub(crate) handle: broker::Handle,
     _data: tempfile::TempDir,
-    settings: Settings,
+    pub(crate) settings: Settings,
     producer: Producer,
-    schema_id: i32,
-    event_schema_id: i32,
+    pub(crate) schema_id: i32,
+    pub(crate) event_schema_id: i32,
 }
 
 impl Stream {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
         let ctx = Context::new("broker", "gw-1");
         let handle = Broker::start(BrokerSettings::on_free_ports(data.path()), &ctx).await.unwrap();
@@ -40,7 +40,7 @@ impl Stream {
         Self { handle, _data: data, settings, producer, schema_id, event_schema_id }
     }
 
-    fn publish(&self, seqs: std::ops::Range<i64>) {
+    pub(crate) fn publish(&self, seqs: std::ops::Range<i64>) {
         let batch = self.producer.batch();
         for seq in seqs {
             let mut bytes = payload(&reading(seq));
@@ -54,7 +54,7 @@ impl Stream {
         assert!(batch.finish().wait(Duration::from_secs(20)).unwrap());
     }
 
-    fn publish_poison(&self, bytes: &[u8]) {
+    pub(crate) fn publish_poison(&self, bytes: &[u8]) {
         let batch = self.producer.batch();
         let headers: [(&str, &[u8]); 1] = [("sf-quality", b"GOOD")];
         batch.send("telemetry.clean", 3, b"press_1", bytes, 1_769_680_800_000, &headers).unwrap();
@@ -62,7 +62,7 @@ impl Stream {
     }
 
     /// A running sink process.
-    fn sink(&self, mut settings: Value) -> Process {
+    pub(crate) fn sink(&self, mut settings: Value) -> Process {
         settings["kafka_bootstrap"] = json!(self.handle.kafka().to_string());
         settings["schema_registry"] = json!(format!("http://{}", self.handle.registry()));
         let ctx = Context::new("sink_test", "gw-1");
@@ -73,7 +73,7 @@ impl Stream {
     }
 
     /// Payloads and header names on a dead letter topic.
-    fn dead_letters(&self, topic: &str) -> Vec<(Vec<u8>, Vec<String>)> {
+    pub(crate) fn dead_letters(&self, topic: &str) -> Vec<(Vec<u8>, Vec<String>)> {
         let consumer = Consumer::open(&self.settings, "look").unwrap();
         let place = |partition| Position { topic: topic.to_owned(), partition, offset: 0, metadata: String::new() };
         consumer.assign(&(0..12).map(place).collect::<Vec<_>>()).unwrap();
@@ -89,17 +89,17 @@ impl Stream {
     }
 }
 
-struct Process {
+pub(crate) struct Process {
     ctx: Context,
     tasks: tokio::task::JoinSet<Result<(), sinks::Error>>,
 }
 
 impl Process {
-    fn health(&self) -> Value {
+    pub(crate) fn health(&self) -> Value {
         self.ctx.board.to_json()
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.ctx.stop.cancel();
         self.tasks.join_next().await.unwrap().unwrap().unwrap();
     }

@@ -121,6 +121,11 @@ impl Source for MemoryStream {
         log.opened.push(resume.clone());
         self.next = match resume {
             Resume::At(places) => places.iter().map(|p| ((p.topic, p.partition), p.offset)).collect(),
+            Resume::AtOrCommitted(places) => {
+                let mut next = log.committed.clone();
+                next.extend(places.iter().map(|p| ((p.topic, p.partition), p.offset)));
+                next
+            }
             Resume::Committed => log.committed.clone(),
             Resume::Continue => self.next.clone(),
         };

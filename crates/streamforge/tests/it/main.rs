@@ -19,6 +19,7 @@ mod kills;
 mod ledger_ctl;
 mod outage;
 mod pymodbus;
+mod replication;
 mod resources;
 mod runtime_kills;
 mod users;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -22,6 +23,8 @@ pub(crate) struct Broker {
     manager: UnixDatagram,
     /// Where it listens for Kafka clients.
     listen: String,
+    /// Where its schema registry listens.
+    registry_listen: String,
     data: PathBuf,
     /// More for its command line, from its next start on.
     pub(crate) options: Vec<String>,
@@ -79,13 +82,22 @@ impl Broker {
         Self::start_on(free_address().to_string(), None, &[])
     }
 
+    /// The same, and its schema registry is found at this address.
+    pub(crate) fn start_with_registry(registry: SocketAddr) -> Self {
+        Self::start_at(free_address().to_string(), registry.to_string(), None, &[])
+    }
+
     fn start_on(listen: String, data: Option<PathBuf>, options: &[&str]) -> Self {
+        Self::start_at(listen, "127.0.0.1:0".to_owned(), data, options)
+    }
+
+    fn start_at(listen: String, registry_listen: String, data: Option<PathBuf>, options: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("sf-broker-").tempdir().expect("a temporary folder");
         let manager = UnixDatagram::bind(folder.path().join("notify")).expect("a socket");
         manager.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let data = data.unwrap_or_else(|| folder.path().join("data"));
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut broker = Self { child: None, data, folder, manager, listen, options };
+        let mut broker = Self { child: None, data, folder, manager, listen, registry_listen, options };
         broker.start_again();
         broker
     }
@@ -100,7 +112,7 @@ impl Broker {
     pub(crate) fn spawn(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log file");
         let child = Command::new(PROGRAM)
-            .args(["broker", "--listen", &self.listen, "--registry-listen", "127.0.0.1:0", "--data-dir"])
+            .args(["broker", "--listen", &self.listen, "--registry-listen", &self.registry_listen, "--data-dir"])
             .arg(self.data())
             .args(&self.options)
             .env("NOTIFY_SOCKET", self.folder.path().join("notify"))

@@ -112,7 +112,7 @@ impl Gateway {
         let mut last = Value::Null;
         self.wait_at_most("everything is drained", at_most, |status| {
             let busy = components(status)
-                .filter(|part| part["type"] == "timescale" || part["name"] == "validator")
+                .filter(|part| part["type"] == "timescale" || part["type"] == "kafka" || part["name"] == "validator")
                 .find(|part| part["lag_records"] != 0 || part["health"] != "HEALTHY");
             let topics: Vec<&Value> =
                 status["topics"].as_array().into_iter().flatten().map(|t| &t["written"]).collect();
