@@ -1,4 +1,5 @@
 //! Type: a value is of the type its tag declares; an integer may stand for a float, nothing else is stretched.
+//! An integer too large for 64 signed bits comes as a float (MB-10).
 
 use model::{Quality, Value, ValueType, reason};
 
@@ -6,6 +7,8 @@ use crate::validate::Finding;
 
 /// Characters of a text value; a longer one is refused, never cut.
 pub const TEXT_MAX: usize = 1024;
+/// Smallest magnitude that does not fit into 64 signed bits: 2^63.
+const INT_END: f64 = 9_223_372_036_854_775_808.0;
 
 /// Finds a value of another type than `declared`, or a text no screen should show.
 pub fn check(value: &Value<'_>, declared: ValueType) -> Option<Finding> {
@@ -14,6 +17,7 @@ pub fn check(value: &Value<'_>, declared: ValueType) -> Option<Finding> {
         | (Value::Float(_), ValueType::Float)
         | (Value::Int(_), ValueType::Int | ValueType::Float)
         | (Value::Bool(_), ValueType::Bool) => true,
+        (Value::Float(number), ValueType::Int) => number.abs() >= INT_END,
         (Value::Text(text), ValueType::String | ValueType::Raw) => is_clean(text),
         _ => false,
     };
@@ -35,6 +39,7 @@ mod tests {
         let fits = |value: Value<'_>, declared| check(&value, declared).is_none();
         assert!(fits(Value::Int(5), ValueType::Float));
         assert!(!fits(Value::Float(5.0), ValueType::Int));
+        assert!(fits(Value::Float(1.844_674_407_370_955e19), ValueType::Int), "an unsigned counter beyond 2^63");
         assert!(!fits(Value::Bool(true), ValueType::Int));
         assert!(!fits(Value::Text("5"), ValueType::Float));
         assert!(fits(Value::Null, ValueType::Float), "a missing value is the next check's business");
