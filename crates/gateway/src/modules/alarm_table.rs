@@ -33,6 +33,8 @@ struct Inner {
     snapshot: Arc<AlarmSnapshot>,
     answers: HashMap<String, Value>,
     order: VecDeque<String>,
+    /// Answers to what the snapshot does not show yet.
+    fresh: Vec<(String, Value)>,
 }
 
 impl AlarmTable {
@@ -50,18 +52,25 @@ impl AlarmTable {
     }
 
     pub(super) fn publish(&self, snapshot: AlarmSnapshot) {
-        self.lock().snapshot = Arc::new(snapshot);
-    }
-
-    pub(super) fn set_answer(&self, command_id: &str, answer: Value) {
         let mut inner = self.lock();
-        if inner.answers.insert(command_id.to_owned(), answer).is_none() {
-            inner.order.push_back(command_id.to_owned());
+        inner.snapshot = Arc::new(snapshot);
+        for (command_id, answer) in std::mem::take(&mut inner.fresh) {
+            if inner.answers.insert(command_id.clone(), answer).is_none() {
+                inner.order.push_back(command_id);
+            }
         }
         while inner.order.len() > ANSWERS_MAX {
             if let Some(oldest) = inner.order.pop_front() {
                 inner.answers.remove(&oldest);
             }
+        }
+    }
+
+    /// The answer is given out with the next snapshot: who reads the list after an answer finds in it what was done.
+    pub(super) fn set_answer(&self, command_id: &str, answer: Value) {
+        let mut inner = self.lock();
+        if inner.fresh.len() < ANSWERS_MAX {
+            inner.fresh.push((command_id.to_owned(), answer));
         }
     }
 }

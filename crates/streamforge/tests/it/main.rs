@@ -22,4 +22,5 @@ mod pymodbus;
 mod replication;
 mod resources;
 mod runtime_kills;
+mod story;
 mod users;

@@ -109,17 +109,24 @@ impl Gateway {
     pub(crate) fn wait_until_drained(&self, at_most: Duration) {
         const CALM_LOOKS: u32 = 30;
         let mut calm = 0;
-        let mut last = Value::Null;
+        let (mut last, mut moved): (Vec<(String, Value)>, _) = (Vec::new(), String::new());
         self.wait_at_most("everything is drained", at_most, |status| {
             let busy = components(status)
                 .filter(|part| part["type"] == "timescale" || part["type"] == "kafka" || part["name"] == "validator")
                 .find(|part| part["lag_records"] != 0 || part["health"] != "HEALTHY");
-            let topics: Vec<&Value> =
-                status["topics"].as_array().into_iter().flatten().map(|t| &t["written"]).collect();
-            let moving = last != serde_json::json!(topics);
-            last = serde_json::json!(topics);
-            calm = if busy.is_none() && !moving { calm + 1 } else { 0 };
-            if calm >= CALM_LOOKS { Ok(()) } else { Err(format!("busy: {busy:?}, moving: {moving}")) }
+            let topics: Vec<(String, Value)> = status["topics"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|topic| (topic["name"].to_string(), topic["written"].clone()))
+                .collect();
+            if last != topics {
+                let changed = topics.iter().filter(|topic| !last.contains(topic));
+                moved = changed.map(|(name, written)| format!("{name} {written}")).collect::<Vec<_>>().join(", ");
+            }
+            calm = if busy.is_none() && last == topics { calm + 1 } else { 0 };
+            last = topics;
+            if calm >= CALM_LOOKS { Ok(()) } else { Err(format!("busy: {busy:?}, moved last: {moved}")) }
         });
     }
 
