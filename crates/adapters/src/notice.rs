@@ -6,6 +6,7 @@
 use model::{ClockState, Quality, TextList, TextMap, Timestamp, Value};
 use stream::message::Event;
 
+use crate::outbox::Lost;
 use crate::pump::Identity;
 
 /// The wall clock was set by more than a second (OFF-02).
@@ -14,6 +15,8 @@ pub const CLOCK_STEP: &str = "clock.step";
 pub const CLOCK_CORRECTION: &str = "clock.correction";
 /// A device answers, answers badly, or does not answer.
 pub const DEVICE_STATE: &str = "device.state";
+/// Readings were dropped because the buffer was full; a row of the loss ledger (OFF-26, OFF-30).
+pub const DATA_LOSS: &str = "data_loss";
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,30 @@ impl Notice {
             at: Timestamp::default(),
             clock_state: ClockState::default(),
             number: 0,
+        }
+    }
+
+    /// The row of the loss ledger about dropped readings. Its number is that of the first of them.
+    pub fn of_loss(lost: &Lost, epoch: i64) -> Self {
+        let Lost { from_seq, to_seq, count, first, last, clock_state } = *lost;
+        let message = format!(
+            "{count} readings from {first} to {last} were dropped: the stream took none and the buffer was full"
+        );
+        Self {
+            details: vec![
+                ("cause", "buffer_full".to_owned()),
+                ("epoch", epoch.to_string()),
+                ("from_seq", from_seq.to_string()),
+                ("to_seq", (to_seq + 1).to_string()),
+                ("first", first.to_string()),
+                ("last", last.to_string()),
+                ("count", count.to_string()),
+                ("count_kind", "exact".to_owned()),
+            ],
+            at: last,
+            clock_state,
+            number: from_seq,
+            ..Self::new(DATA_LOSS, message)
         }
     }
 

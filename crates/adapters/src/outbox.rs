@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use model::ClockState;
+use model::{ClockState, Timestamp};
 use tokio::sync::Notify;
 
 use crate::notice::Notice;
@@ -67,6 +67,38 @@ impl Batch {
     }
 }
 
+/// Samples that had to go, oldest first, so without a hole among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Sequence numbers of the first and the last.
+    pub from_seq: i64,
+    pub to_seq: i64,
+    pub count: u64,
+    /// Device times of the first and the last.
+    pub first: Timestamp,
+    pub last: Timestamp,
+    /// Of the clock that stamped the last.
+    pub clock_state: ClockState,
+}
+
+impl Lost {
+    fn add(lost: &mut Option<Self>, sample: &Sample) {
+        let Sample { seq, device_time, clock_state, .. } = *sample;
+        let lost = lost.get_or_insert(Self {
+            from_seq: seq,
+            to_seq: seq,
+            count: 0,
+            first: device_time,
+            last: device_time,
+            clock_state,
+        });
+        (lost.from_seq, lost.to_seq) = (lost.from_seq.min(seq), lost.to_seq.max(seq));
+        (lost.first, lost.last) = (lost.first.min(device_time), lost.last.max(device_time));
+        lost.count += 1;
+        lost.clock_state = clock_state;
+    }
+}
+
 /// The queue. Shared by reference; all calls are short.
 #[derive(Debug)]
 pub struct Outbox {
@@ -82,6 +114,8 @@ struct Inner {
     bytes: usize,
     /// By tag: a sample of it was dropped and nobody was told yet.
     gaps: Vec<bool>,
+    /// What was dropped and is not in the loss ledger yet.
+    lost: Option<Lost>,
     closed: bool,
 }
 
@@ -93,7 +127,8 @@ impl Outbox {
 
     /// With another limit than [`BYTES_MAX`].
     pub fn with_limit(tags: usize, bytes_max: usize) -> Self {
-        let inner = Inner { queue: VecDeque::new(), records: 0, bytes: 0, gaps: vec![false; tags], closed: false };
+        let inner =
+            Inner { queue: VecDeque::new(), records: 0, bytes: 0, gaps: vec![false; tags], lost: None, closed: false };
         Self { inner: Mutex::new(inner), changed: Notify::new(), bytes_max }
     }
 
@@ -115,6 +150,7 @@ impl Outbox {
                 inner.records -= oldest.records();
                 dropped += oldest.records() as u64;
                 for sample in &oldest.samples {
+                    Lost::add(&mut inner.lost, sample);
                     if let Some(gap) = inner.gaps.get_mut(sample.tag) {
                         *gap = true;
                     }
@@ -137,6 +173,11 @@ impl Outbox {
             }
         }
         Some(batch)
+    }
+
+    /// What was dropped since this was asked last: whoever asks tells it.
+    pub fn take_lost(&self) -> Option<Lost> {
+        self.lock().lost.take()
     }
 
     /// Puts a batch back in front; it was taken out last and not delivered.
@@ -193,6 +234,8 @@ mod tests {
         assert_eq!(outbox.push(batch(&[0, 1])), 0);
         assert_eq!(outbox.push(batch(&[1, 2])), 0);
         assert_eq!(outbox.push(batch(&[0, 2])), 2);
+        assert_eq!(outbox.take_lost().map(|lost| lost.count), Some(2), "for the ledger (OFF-30)");
+        assert_eq!(outbox.take_lost(), None, "told once");
         assert_eq!(outbox.load(), (4, one * 4));
         let marks = |batch: Batch| batch.samples.iter().map(|s| (s.tag, s.gap_before)).collect::<Vec<_>>();
         assert_eq!(marks(outbox.pop().unwrap()), [(1, true), (2, false)]);

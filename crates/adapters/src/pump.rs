@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::adapter::Tag;
 use crate::metrics::{AdapterMetrics, ByCause, ByQuality, ByReason};
+use crate::notice::Notice;
 use crate::outbox::{Batch, Outbox};
 use crate::outlet::{Ack, Outlet, OutletError};
 use crate::sample::{Sample, Value};
@@ -173,7 +174,11 @@ impl<O: Outlet> Pump<'_, O> {
     /// Sends what fits; true if more may not be sent before an acknowledgement.
     async fn fill(&mut self, labels: &[Labels], on_the_way: &mut VecDeque<(Batch, Ack)>) -> bool {
         while on_the_way.len() < ON_THE_WAY_MAX {
-            let Some(mut batch) = self.outbox.pop() else { return false };
+            // the stream takes something again: what it did not take is told first
+            let lost = self.outbox.take_lost();
+            let lost = lost.map(|lost| Notice::of_loss(&lost, self.identity.epoch));
+            let next = lost.map(Batch::of).or_else(|| self.outbox.pop());
+            let Some(mut batch) = next else { return false };
             if let Some(notice) = &batch.notice {
                 match notice.with_event(&self.identity, |event| self.outlet.tell(event, notice.clock_state)) {
                     Ok(Some(ack)) => on_the_way.push_back((batch, ack)),

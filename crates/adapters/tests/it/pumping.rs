@@ -152,3 +152,24 @@ async fn readings_say_who_where_and_why() {
     assert_eq!(get(bad, "source_status").as_deref(), Some("exception 0x04"));
     assert_eq!(get(bad, "adapter_id").as_deref(), Some("adapter_1"));
 }
+
+// OFF-26, OFF-30: what a full buffer dropped is a row of the loss ledger, told before the readings that were kept
+#[tokio::test(start_paused = true)]
+async fn what_was_dropped_is_told_before_what_was_kept() {
+    let (metrics, board) = parts();
+    let kept = Kept::default();
+    let outbox = Outbox::with_limit(3, batch(0..10, 0).bytes() * 2);
+    let dropped: u64 = (0..5).map(|n| outbox.push(batch(n * 10..n * 10 + 10, 0))).sum();
+    assert_eq!(dropped, 30);
+    kept.full_for_events(1);
+    assert_eq!(drain(&outbox, &kept, &metrics, &board).await, 0);
+    let told = kept.told(adapters::notice::DATA_LOSS);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].after, 0);
+    let detail = |key| told[0].detail(key).unwrap_or_default();
+    assert_eq!(
+        ["cause", "epoch", "from_seq", "to_seq", "count", "count_kind"].map(detail),
+        ["buffer_full", "7", "0", "30", "30", "exact"]
+    );
+    assert_eq!(kept.seen().iter().map(|seen| seen.seq).collect::<Vec<_>>(), (30..50).collect::<Vec<_>>());
+}

@@ -26,6 +26,8 @@ use crate::modules::{Error, ModuleContext, ModuleState, outlet, strikes};
 
 /// Type of the events that tell whether a device answers.
 const DEVICE_STATE: &[u8] = b"device.state";
+/// Adapters tell what they had to drop in this.
+const DATA_LOSS: &[u8] = b"data_loss";
 /// Commands that may wait.
 const HELD_MAX: usize = 10_000;
 
@@ -536,6 +538,19 @@ impl<'c> Desk<'c> {
         }
         if !self.event_resumes[lane].allows(Output::Clean, record.offset()) {
             return Ok(());
+        }
+        if record.header(header::EVENT) == Some(DATA_LOSS) {
+            // adapters may not write the audit themselves
+            let Self { payload: buffer, ids, .. } = self;
+            reframe(buffer, ids.audit, payload);
+            let headers: [(&str, &[u8]); 2] = [
+                (header::EVENT, DATA_LOSS),
+                (header::GATEWAY, record.header(header::GATEWAY).unwrap_or(self.ctx.gateway_id.as_bytes())),
+            ];
+            outlet::insist(&self.ctx.stop, Topic::Audit, || {
+                let (partition, time) = (record.partition(), record.timestamp_ms());
+                batch.send(Topic::Audit.name(), partition, record.key(), buffer, time, &headers)
+            })?;
         }
         let Self { payload: buffer, source, .. } = self;
         let bytes = if id == self.ids.events_clean {
