@@ -188,6 +188,9 @@ fn one_stamp_from_the_future_closes_nothing() {
     for second in 1..4 {
         assert_eq!(bench.take(&sample("a", second + 1, second * SECOND, second * SECOND, 1.0)), Taken::Added);
     }
+    let id = bench.lane.points.find("a", "t").unwrap();
+    let point = bench.lane.points.get(id).unwrap();
+    assert_eq!((point.open.len(), point.late.len()), (4, 0), "1, 2, 3 and 1800 wait for more, none is late");
     bench.advance(60 * SECOND);
     let starts: Vec<i64> = bench.emitted.iter().map(|(_, start, _)| *start).collect();
     assert_eq!(starts, [0, 1, 2, 3]);

@@ -220,6 +220,30 @@ mod tests {
     }
 
     #[test]
+    fn directions_are_averaged_as_vectors() {
+        // AC-079, AGG-12: 350, 10 and 20 degrees are 6.7, not 126.7; so are their seconds merged
+        let rule = config::aggregation::PointRule { kind: Some(Kind::Angle), ..Default::default() };
+        let plans = Plans::new(&config::Aggregation { points: vec![rule], ..Default::default() });
+        let of = |degrees: &[f64]| {
+            let mut content = Content::empty(plans.get(0), Kind::Angle, false);
+            for (at, degrees) in (0..).zip(degrees) {
+                let (value, time) = (Value::Float(*degrees), Timestamp::from_millis(at));
+                content.add(Kind::Angle, &Input::Reading { value, quality: Quality::Good, time });
+            }
+            content.fold(plans.get(0), Kind::Angle, 1_000_000)
+        };
+        let direction = |totals: &Totals| {
+            let Extra::Angle(vector) = totals.extra else { panic!("an angle") };
+            vector.sin.atan2(vector.cos).to_degrees()
+        };
+        let all = of(&[350.0, 10.0, 20.0]);
+        assert!((direction(&all) - 6.7).abs() < 0.05, "{all:?}");
+        let mut minute = Sum::of(of(&[350.0]));
+        minute.add(&of(&[10.0, 20.0]));
+        assert!((direction(&minute.finish()) - direction(&all)).abs() < 1e-9);
+    }
+
+    #[test]
     fn a_child_of_one_reading_folds_like_the_reading() {
         let Input::Child { partials, .. } = child(1, &[4.5]) else { unreachable!() };
         assert_eq!(Child::of_partials(&partials, false).totals().statistics, partials.statistics);

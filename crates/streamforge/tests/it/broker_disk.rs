@@ -60,10 +60,14 @@ fn producer(broker: &Broker, answers: &Arc<Answers>) -> BaseProducer<Context> {
 
 /// Sends records of 1 KB and waits until each is acknowledged or refused.
 fn send(producer: &BaseProducer<Context>, numbers: std::ops::Range<u64>) {
+    send_to(producer, TOPIC, numbers);
+}
+
+fn send_to(producer: &BaseProducer<Context>, topic: &str, numbers: std::ops::Range<u64>) {
     for number in numbers {
         let text = format!("{number} {}", "x".repeat(1_000));
         let record =
-            BaseRecord::<str, str, Box<u64>>::with_opaque_to(TOPIC, Box::new(number)).partition(0).payload(&text);
+            BaseRecord::<str, str, Box<u64>>::with_opaque_to(topic, Box::new(number)).partition(0).payload(&text);
         assert!(producer.send(record).is_ok());
         producer.poll(Duration::ZERO);
     }
@@ -260,6 +264,45 @@ fn a_full_ext4_refuses_and_loses_nothing() {
         Ok(mount) => outlive_a_full_disk(&mount),
         Err(why) => not_run("a full ext4", &why),
     }
+}
+
+// STR-06: alarms and the audit have the reserve to themselves
+#[test]
+fn alarms_are_taken_while_telemetry_is_refused() {
+    let mount = match external().and_then(|()| Mount::tmpfs()) {
+        Ok(mount) => mount,
+        Err(why) => return not_run("alarms on a nearly full tmpfs", &why),
+    };
+    let mut broker = Broker::start_in(mount.data(), &["--reserve-bytes", "8388608"]);
+    for topic in ["telemetry.raw", "alarms.clean", "audit"] {
+        broker.ctl(&["topics", "create", topic, "--partitions", "1", "--execute"]).lines();
+    }
+    let answers = Arc::new(Answers::default());
+    let producer = producer(&broker, &answers);
+    send_to(&producer, "telemetry.raw", 0..50);
+    let filler = mount.fill(4 << 20);
+    let refused = || *answers.refused.lock().unwrap();
+    let mut next = 50;
+    wait_for("telemetry is refused", PATIENCE, || {
+        send_to(&producer, "telemetry.raw", next..next + 1);
+        next += 1;
+        if refused() > 0 { Ok(()) } else { Err(format!("{next} were taken")) }
+    });
+    send_to(&producer, "alarms.clean", 1_000..1_100);
+    send_to(&producer, "audit", 2_000..2_100);
+    let before = refused();
+    send_to(&producer, "telemetry.raw", 3_000..3_005);
+    assert_eq!(refused(), before + 5, "telemetry is still refused: {}", broker.log());
+    let acknowledged = answers.acknowledged.lock().unwrap().clone();
+    assert!((1_000..1_100).chain(2_000..2_100).all(|number| acknowledged.contains(&number)), "{}", broker.log());
+    std::fs::remove_file(filler).unwrap();
+    wait_for("telemetry is taken again", PATIENCE, || {
+        let before = answers.acknowledged.lock().unwrap().len();
+        send_to(&producer, "telemetry.raw", 4_000..4_010);
+        let taken = answers.acknowledged.lock().unwrap().len() - before;
+        if taken > 0 { Ok(()) } else { Err("refused".to_owned()) }
+    });
+    assert!(broker.stop().success());
 }
 
 // F9, STR-03: what a kernel does to a file system whose disk fails

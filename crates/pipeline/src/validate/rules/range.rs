@@ -65,6 +65,7 @@ mod tests {
         assert_eq!(found(90.0), None);
         let open = Range::new(0, &Limits { hard_hi: Some(100.0), ..Limits::default() });
         assert_eq!(open.check(100.0), None);
+        assert_eq!(open.check(101.0).map(|finding| finding.code), Some(reason::RANGE_HARD), "without soft limits");
         assert_eq!(open.check(f64::MIN), None);
     }
 }
