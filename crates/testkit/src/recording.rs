@@ -74,7 +74,7 @@ pub struct Writer<W> {
 
 impl Row {
     /// The value as its point declares it; `None` when it is of another type.
-    pub fn value<'r>(&'r self, value_type: ValueType) -> Option<Value<'r>> {
+    pub fn value(&self, value_type: ValueType) -> Option<Value<'_>> {
         match (&self.value, value_type) {
             (Json::Null, _) => Some(Value::Null),
             (Json::Number(number), ValueType::Float) => number.as_f64().map(Value::Float),

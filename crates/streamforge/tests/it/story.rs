@@ -107,7 +107,7 @@ impl Hour {
         }
         // a clock of its own, two hours ahead for a minute, then 20 min to the end
         for point in self.points.iter_mut().filter(|point| point.asset_id == PUMP) {
-            point.time_source = model::time_source::DEVICE.to_owned();
+            model::time_source::DEVICE.clone_into(&mut point.time_source);
         }
         for row in &mut self.rows {
             if self.points[row.point].asset_id == PUMP {
