@@ -268,8 +268,12 @@ mod tests {
         let rows = [good, bad, late];
         let begin = Timestamp::parse_rfc3339("2026-01-29T10:00:00Z").unwrap();
         let mut writer = Writer::create(Vec::new(), begin).unwrap();
-        points.iter().for_each(|point| writer.point(point).unwrap());
-        rows.iter().for_each(|row| writer.row(row).unwrap());
+        for point in &points {
+            writer.point(point).unwrap();
+        }
+        for row in &rows {
+            writer.row(row).unwrap();
+        }
         let text = String::from_utf8(writer.finish()).unwrap();
         assert!(text.contains("\n[5,0,1.5]\n[0,0,null,null,\"BAD\",\"TIMEOUT\"]\n[895,1,true,-20]\n"), "{text}");
         let (read_points, read_rows) = read(&text).unwrap();

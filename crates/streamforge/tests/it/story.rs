@@ -57,8 +57,12 @@ impl Hour {
 
     fn write(&self, path: &Path) {
         let mut writer = Writer::create(Vec::new(), self.begin).expect("memory takes lines");
-        self.points.iter().for_each(|point| writer.point(point).expect("memory takes lines"));
-        self.rows.iter().for_each(|row| writer.row(row).expect("memory takes lines"));
+        for point in &self.points {
+            writer.point(point).expect("memory takes lines");
+        }
+        for row in &self.rows {
+            writer.row(row).expect("memory takes lines");
+        }
         std::fs::File::create(path).and_then(|mut file| file.write_all(&writer.finish())).expect("the file is written");
     }
 
