@@ -136,7 +136,12 @@ impl Validation {
             ];
             for (key, expression) in expressions {
                 for operand in expression.iter().flat_map(|expression| expression.operands()) {
-                    problems.extend(unknown_point(known, &rule.asset, operand, &format!("{at}/{key}")));
+                    let unknown = unknown_point(known, &rule.asset, operand, &format!("{at}/{key}"));
+                    // VAL-24: other assets lie on other partitions, and nothing orders them
+                    problems.extend(unknown.map(|mut problem| {
+                        problem.hint.push_str("; an expression reads points of its own asset only");
+                        problem
+                    }));
                 }
             }
         }

@@ -203,6 +203,11 @@ impl ClosedWindows {
         self.kept.get(&(point, start))
     }
 
+    /// Emissions and parts that are held.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.order.len(), self.parts)
+    }
+
     /// Windows about time, ascending by point and start.
     pub(super) fn timed(&self) -> Vec<(u32, i64)> {
         let mut timed: Vec<(u32, i64)> =

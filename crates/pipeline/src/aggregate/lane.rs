@@ -236,6 +236,8 @@ pub(super) struct Lane {
     /// Whether what the output holds was looked through after the start.
     begun: bool,
     swept: i64,
+    /// Windows and parts this lane may keep beyond its share, because others use less of theirs.
+    more: (usize, usize),
 }
 
 /// Where a restart would go on while this window is open.
@@ -262,6 +264,7 @@ impl Default for Lane {
             replaying: false,
             begun: true,
             swept: i64::MIN,
+            more: (0, 0),
         }
     }
 }
@@ -671,11 +674,22 @@ impl Lane {
     fn trim(&mut self, shape: &Shape) {
         let oldest = self.time.saturating_sub(shape.revise_for);
         let points = &mut self.points;
-        self.closed.trim(shape.kept_windows, shape.kept_parts, oldest, |point| {
+        let (windows, parts) = (shape.kept_windows + self.more.0, shape.kept_parts + self.more.1);
+        self.closed.trim(windows, parts, oldest, |point| {
             if let Some(point) = points.get_mut(point) {
                 point.kept = point.kept.saturating_sub(1);
             }
         });
+    }
+
+    /// Windows and parts that are kept.
+    pub(super) fn kept(&self) -> (usize, usize) {
+        self.closed.held()
+    }
+
+    /// How much it may keep beyond its share.
+    pub(super) fn allow(&mut self, more: (usize, usize)) {
+        self.more = more;
     }
 
     /// Takes in where the output partition ends now.

@@ -13,11 +13,11 @@ pub struct Limits {
     pub points_max: usize,
     /// Open windows over all points; a reading that would open one more is counted and not aggregated (AGG-14).
     pub windows_max: usize,
-    /// Closed windows kept for late data, over all partitions in equal shares; the oldest are let go, and later inputs for
-    /// windows that old are counted and dropped (AGG-06).
+    /// Closed windows kept for late data, over all partitions; each has an equal share, and partitions that need more use
+    /// what the others leave. The oldest are let go, and later inputs for windows that old are counted and dropped (AGG-06).
     pub kept_max: usize,
-    /// Children and readings of closed windows kept, over all partitions in equal shares; those of windows beyond are
-    /// read again from the input when late data comes.
+    /// Children and readings of closed windows kept, shared out the same way; those of windows beyond are read again from the
+    /// input when late data comes.
     pub kept_parts_max: usize,
 }
 
@@ -88,10 +88,46 @@ impl Level {
     /// From where a restart would go on, once everything emitted so far is safe; `next` and
     /// `next_event` are the next inputs.
     pub fn checkpoint(&mut self, partition: usize, next: i64, next_event: i64) -> Checkpoint {
+        if partition == 0 {
+            self.share_out();
+        }
         self.lanes[partition].checkpoint(next, next_event)
+    }
+
+    /// Lets the partitions that are at their share use what the others leave of theirs.
+    fn share_out(&mut self) {
+        let windows = spare(self.shape.kept_windows, self.lanes.iter().map(|lane| lane.kept().0));
+        let parts = spare(self.shape.kept_parts, self.lanes.iter().map(|lane| lane.kept().1));
+        for (lane, more) in self.lanes.iter_mut().zip(windows.into_iter().zip(parts)) {
+            lane.allow(more);
+        }
     }
 
     pub fn open_windows(&self) -> usize {
         self.windows_max - self.room.windows
+    }
+}
+
+/// What each may use beyond its share: those near it get equal parts of what the others leave.
+fn spare(share: usize, used: impl Iterator<Item = usize>) -> Vec<usize> {
+    let used: Vec<usize> = used.collect();
+    let is_near = |used: &usize| *used >= share - share / 8;
+    let near = used.iter().filter(|used| is_near(used)).count();
+    let left: usize = used.iter().filter(|used| !is_near(used)).map(|used| share - used).sum();
+    used.iter().map(|used| if is_near(used) { left / near.max(1) } else { 0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_some_leave_others_may_use() {
+        assert_eq!(spare(100, [0, 10, 100, 250].into_iter()), [0, 0, 95, 95], "a lane over its share keeps what is left");
+        assert_eq!(spare(100, [90, 95, 100].into_iter()), [0, 0, 0], "all need theirs");
+        assert_eq!(spare(0, [0, 0].into_iter()), [0, 0]);
+        let used = [5_usize, 100, 300, 88];
+        let most: usize = spare(100, used.into_iter()).iter().zip(used).map(|(more, used)| more + used.min(100)).sum();
+        assert!(most <= 400, "never more than all shares together: {most}");
     }
 }
