@@ -87,6 +87,8 @@ pub(super) struct ClosedWindows {
     whole: VecDeque<(u64, u32, i64)>,
     /// Children and readings that are kept.
     parts: usize,
+    /// Memory of all windows, about.
+    bytes: usize,
     next_seq: u64,
     floor: i64,
 }
@@ -145,6 +147,21 @@ impl Kept {
         }
     }
 
+    /// Memory it takes, about: its place in the table and in the order of emissions, and what hangs on it.
+    fn bytes(&self) -> usize {
+        let of_moments = |kept: &KeptSeries| kept.moments.as_ref().map_or(0, Vec::len) * size_of::<Moment>();
+        let hanging = match &self.content {
+            KeptContent::Folded(child) => child.bytes(),
+            KeptContent::Whole(children) => {
+                children.iter().map(|(_, child)| size_of::<(Timestamp, Child)>() + child.bytes()).sum()
+            }
+            KeptContent::Timed(kept) => {
+                size_of::<KeptSeries>() + kept.totals.bytes() + of_moments(kept) + kept.stops.len() * size_of::<i64>()
+            }
+        };
+        size_of::<Self>() + size_of::<(u32, i64)>() + size_of::<Emission>() + hanging
+    }
+
     /// The mark of a gap: emitted without a reading.
     pub(super) fn is_empty(&self) -> bool {
         match &self.content {
@@ -178,6 +195,7 @@ impl Default for ClosedWindows {
             order: VecDeque::new(),
             whole: VecDeque::new(),
             parts: 0,
+            bytes: 0,
             next_seq: 0,
             floor: i64::MIN,
         }
@@ -203,9 +221,9 @@ impl ClosedWindows {
         self.kept.get(&(point, start))
     }
 
-    /// Emissions and parts that are held.
+    /// Bytes and parts that are held.
     pub(super) fn held(&self) -> (usize, usize) {
-        (self.order.len(), self.parts)
+        (self.bytes, self.parts)
     }
 
     /// Windows about time, ascending by point and start.
@@ -228,8 +246,10 @@ impl ClosedWindows {
             self.parts += parts;
             self.whole.push_back((seq, point, start));
         }
+        self.bytes += kept.bytes();
         let before = self.kept.insert((point, start), kept);
         self.parts = self.parts.saturating_sub(before.as_ref().map_or(0, Kept::parts));
+        self.bytes = self.bytes.saturating_sub(before.as_ref().map_or(0, Kept::bytes));
         before.is_none()
     }
 
@@ -259,20 +279,23 @@ impl ClosedWindows {
             (KeptContent::Whole(_), _) => return true,
             _ => return false,
         };
+        let before = kept.bytes();
         kept.content = whole;
+        self.bytes = (self.bytes + kept.bytes()).saturating_sub(before);
         self.parts += kept.parts();
         self.whole.push_back((kept.seq, point, start));
         true
     }
 
-    /// Lets the oldest go while there are more than `windows`, or while they were emitted before `oldest`, and takes what the
+    /// Lets the oldest go while all take more than `bytes`, or while they were emitted before `oldest`, and takes what the
     /// oldest were made from while that is more than `parts`; tells the point of every window that left.
-    pub(super) fn trim(&mut self, windows: usize, parts: usize, oldest: i64, mut left: impl FnMut(u32)) {
-        while self.order.front().is_some_and(|front| self.order.len() > windows || front.time < oldest) {
+    pub(super) fn trim(&mut self, bytes: usize, parts: usize, oldest: i64, mut left: impl FnMut(u32)) {
+        while self.order.front().is_some_and(|front| self.bytes > bytes || front.time < oldest) {
             let Some(Emission { seq, point, start, end, .. }) = self.order.pop_front() else { break };
             if self.kept.get(&(point, start)).is_some_and(|kept| kept.seq == seq) {
                 self.forget_parts(point, start);
-                self.kept.remove(&(point, start));
+                let gone = self.kept.remove(&(point, start));
+                self.bytes = self.bytes.saturating_sub(gone.as_ref().map_or(0, Kept::bytes));
                 self.floor = self.floor.max(end);
                 left(point);
             }
@@ -288,6 +311,7 @@ impl ClosedWindows {
     fn forget_parts(&mut self, point: u32, start: i64) {
         let Some(kept) = self.kept.get_mut(&(point, start)) else { return };
         self.parts = self.parts.saturating_sub(kept.parts());
+        let before = kept.bytes();
         match &mut kept.content {
             KeptContent::Whole(children) => {
                 let content = Content::Children(std::mem::take(children));
@@ -296,5 +320,6 @@ impl ClosedWindows {
             KeptContent::Timed(kept) if kept.totals.statistics.count > 0 => kept.moments = None,
             KeptContent::Folded(_) | KeptContent::Timed(_) => {}
         }
+        self.bytes = (self.bytes + kept.bytes()).saturating_sub(before);
     }
 }

@@ -50,15 +50,15 @@ pub(super) struct Shape {
     pub(super) child_width: i64,
     /// Late data changes windows that ended up to this long ago (AGG-06).
     pub(super) revise_for: i64,
-    /// Closed windows kept per lane.
-    pub(super) kept_windows: usize,
+    /// Memory of the closed windows kept per lane.
+    pub(super) kept_bytes: usize,
     /// Children and readings of closed windows kept per lane.
     pub(super) kept_parts: usize,
     pub(super) plans: Plans,
 }
 
 impl Shape {
-    pub(super) fn new(resolution: Resolution, plans: &Plans, kept_windows: usize, kept_parts: usize) -> Self {
+    pub(super) fn new(resolution: Resolution, plans: &Plans, kept_bytes: usize, kept_parts: usize) -> Self {
         let (child_width, slack) = match resolution {
             Resolution::Second => (0, 0),
             Resolution::Minute => (Resolution::Second.width_micros(), REVISE_SLACK),
@@ -69,7 +69,7 @@ impl Shape {
             lateness: resolution.lateness_micros(),
             child_width,
             revise_for: plans.revise_for.saturating_add(slack),
-            kept_windows,
+            kept_bytes,
             kept_parts,
             plans: plans.clone(),
         }
@@ -236,7 +236,7 @@ pub(super) struct Lane {
     /// Whether what the output holds was looked through after the start.
     begun: bool,
     swept: i64,
-    /// Windows and parts this lane may keep beyond its share, because others use less of theirs.
+    /// Bytes and parts this lane may keep beyond its share, because others use less of theirs.
     more: (usize, usize),
 }
 
@@ -674,15 +674,15 @@ impl Lane {
     fn trim(&mut self, shape: &Shape) {
         let oldest = self.time.saturating_sub(shape.revise_for);
         let points = &mut self.points;
-        let (windows, parts) = (shape.kept_windows + self.more.0, shape.kept_parts + self.more.1);
-        self.closed.trim(windows, parts, oldest, |point| {
+        let (bytes, parts) = (shape.kept_bytes + self.more.0, shape.kept_parts + self.more.1);
+        self.closed.trim(bytes, parts, oldest, |point| {
             if let Some(point) = points.get_mut(point) {
                 point.kept = point.kept.saturating_sub(1);
             }
         });
     }
 
-    /// Windows and parts that are kept.
+    /// Bytes and parts that are kept.
     pub(super) fn kept(&self) -> (usize, usize) {
         self.closed.held()
     }

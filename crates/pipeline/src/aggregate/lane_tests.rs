@@ -59,7 +59,7 @@ impl Bench {
     fn of(resolution: Resolution) -> Self {
         Self {
             lane: Lane::default(),
-            shape: Shape::new(resolution, &Plans::new(&Aggregation::default()), 10_000, 10_000),
+            shape: Shape::new(resolution, &Plans::new(&Aggregation::default()), 10_000_000, 10_000),
             room: Room { points: 100, windows: 1000 },
             emitted: Vec::new(),
             written: Vec::new(),
@@ -270,7 +270,7 @@ fn late_data_makes_the_next_revision_of_its_window_and_of_the_longer_ones() {
 fn data_later_than_a_day_and_windows_let_go_are_refused() {
     // AGG-06
     let mut bench = Bench::new();
-    bench.shape.kept_windows = 100;
+    bench.shape.kept_bytes = 100 * 150; // about a hundred windows
     for second in 0..200 {
         bench.take(&sample("a", second, second * SECOND, second * SECOND, 1.0));
     }

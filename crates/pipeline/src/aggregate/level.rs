@@ -13,9 +13,9 @@ pub struct Limits {
     pub points_max: usize,
     /// Open windows over all points; a reading that would open one more is counted and not aggregated (AGG-14).
     pub windows_max: usize,
-    /// Closed windows kept for late data, over all partitions; each has an equal share, and partitions that need more use
+    /// Memory of the closed windows kept for late data, over all partitions, in bytes; each has an equal share, and partitions that need more use
     /// what the others leave. The oldest are let go, and later inputs for windows that old are counted and dropped (AGG-06).
-    pub kept_max: usize,
+    pub kept_bytes_max: usize,
     /// Children and readings of closed windows kept, shared out the same way; those of windows beyond are read again from the
     /// input when late data comes.
     pub kept_parts_max: usize,
@@ -23,7 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { points_max: 200_000, windows_max: 1_000_000, kept_max: 600_000, kept_parts_max: 600_000 }
+        Self { points_max: 200_000, windows_max: 1_000_000, kept_bytes_max: 16 * 1024 * 1024, kept_parts_max: 60_000 }
     }
 }
 
@@ -40,7 +40,7 @@ impl Level {
     pub fn new(resolution: Resolution, plans: &Plans, partitions: usize, limits: Limits) -> Self {
         let shares = partitions.max(1);
         Self {
-            shape: Shape::new(resolution, plans, limits.kept_max / shares, limits.kept_parts_max / shares),
+            shape: Shape::new(resolution, plans, limits.kept_bytes_max / shares, limits.kept_parts_max / shares),
             lanes: std::iter::repeat_with(Lane::default).take(partitions).collect(),
             room: Room { points: limits.points_max, windows: limits.windows_max },
             windows_max: limits.windows_max,
@@ -96,9 +96,9 @@ impl Level {
 
     /// Lets the partitions that are at their share use what the others leave of theirs.
     fn share_out(&mut self) {
-        let windows = spare(self.shape.kept_windows, self.lanes.iter().map(|lane| lane.kept().0));
+        let bytes = spare(self.shape.kept_bytes, self.lanes.iter().map(|lane| lane.kept().0));
         let parts = spare(self.shape.kept_parts, self.lanes.iter().map(|lane| lane.kept().1));
-        for (lane, more) in self.lanes.iter_mut().zip(windows.into_iter().zip(parts)) {
+        for (lane, more) in self.lanes.iter_mut().zip(bytes.into_iter().zip(parts)) {
             lane.allow(more);
         }
     }

@@ -111,6 +111,14 @@ impl Totals {
         Partials { statistics: self.statistics, coverage: self.coverage, extra }
     }
 
+    /// Memory beside its place, about.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.extra {
+            Extra::States(states) => size_of::<States>() + states.times.len() * size_of::<(Arc<str>, i64)>(),
+            Extra::None | Extra::Counter(_) | Extra::Angle(_) => 0,
+        }
+    }
+
     /// No reading, and no time that is known: the marker at the beginning of a gap (AGG-08).
     pub fn is_empty(&self) -> bool {
         self.statistics.count == 0 && self.coverage.is_none_or(|coverage| coverage.covered_us == 0)

@@ -73,6 +73,14 @@ impl Child {
         }
     }
 
+    /// Memory beside its place, about.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::One { .. } => 0,
+            Self::Many(totals) => size_of::<Totals>() + totals.bytes(),
+        }
+    }
+
     /// Neither a reading nor time that is known: a gap begins here.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Self::Many(totals) if totals.is_empty())
