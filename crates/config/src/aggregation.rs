@@ -10,6 +10,8 @@ use crate::{Object, Problem};
 const REVISE_FOR_H: i64 = 24;
 /// A week: what is older is left to a new start of the history.
 const REVISE_FOR_H_MAX: i64 = 7 * 24;
+/// Memory for windows that late data may still correct, in MiB, when nothing else is said.
+const LATE_MEMORY_MB: i64 = 80;
 /// A value holds for this long at most, when nothing else is said.
 const MAX_HOLD_MS: i64 = 10 * 60 * 1000;
 /// Longest time a value may hold: each second of it is a window.
@@ -24,6 +26,8 @@ pub struct Aggregation {
     pub resolutions: Vec<Resolution>,
     /// How old late data may be to correct its window, in hours; 0 corrects nothing.
     pub revise_for_h: i64,
+    /// Memory for the windows it may correct, in MiB; it bounds how far back that is with many points.
+    pub late_memory_mb: i64,
     /// Readings of these qualities do not count.
     pub exclude: Vec<Quality>,
     /// The first entry that matches a point decides.
@@ -35,6 +39,7 @@ impl Default for Aggregation {
         Self {
             resolutions: Resolution::ALL.to_vec(),
             revise_for_h: REVISE_FOR_H,
+            late_memory_mb: LATE_MEMORY_MB,
             exclude: Vec::new(),
             points: Vec::new(),
         }
@@ -96,11 +101,12 @@ impl Default for PointRule {
 }
 
 impl Aggregation {
-    /// Reads `{"resolutions": ["1s", "1min", "1hour"], "revise_for_h": 24, "exclude": [...], "points": [...]}`.
+    /// Reads `{"resolutions": ["1s", "1min", "1hour"], "revise_for_h": 24, "late_memory_mb": 80, "exclude": [...], "points": [...]}`.
     pub fn read(value: &Value, pointer: &str) -> (Self, Vec<Problem>) {
         let mut object = Object::new(value, pointer);
         let resolutions = read_resolutions(&mut object, pointer);
         let revise_for_h = object.integer("revise_for_h", 0, REVISE_FOR_H_MAX).unwrap_or(REVISE_FOR_H);
+        let late_memory_mb = object.integer("late_memory_mb", 1, 65_536).unwrap_or(LATE_MEMORY_MB);
         let exclude = read_exclude(&mut object, pointer);
         let mut points = Vec::new();
         let mut problems = Vec::new();
@@ -114,7 +120,7 @@ impl Aggregation {
             points.push(point);
         }
         object.extend(problems);
-        (Self { resolutions, revise_for_h, exclude, points }, object.finish())
+        (Self { resolutions, revise_for_h, late_memory_mb, exclude, points }, object.finish())
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { points_max: 200_000, windows_max: 1_000_000, kept_bytes_max: 16 * 1024 * 1024, kept_parts_max: 60_000 }
+        Self { points_max: 200_000, windows_max: 1_000_000, kept_bytes_max: 48 * 1024 * 1024, kept_parts_max: 60_000 }
     }
 }
 
@@ -123,7 +123,11 @@ mod tests {
 
     #[test]
     fn what_some_leave_others_may_use() {
-        assert_eq!(spare(100, [0, 10, 100, 250].into_iter()), [0, 0, 95, 95], "a lane over its share keeps what is left");
+        assert_eq!(
+            spare(100, [0, 10, 100, 250].into_iter()),
+            [0, 0, 95, 95],
+            "a lane over its share keeps what is left"
+        );
         assert_eq!(spare(100, [90, 95, 100].into_iter()), [0, 0, 0], "all need theirs");
         assert_eq!(spare(0, [0, 0].into_iter()), [0, 0]);
         let used = [5_usize, 100, 300, 88];

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use config::Aggregation;
 use config::aggregation::{Averaging, PointRule};
-use model::{Kind, Quality, Value};
+use model::{Kind, Quality, Resolution, Value};
+
+use super::level::Limits;
 
 /// What is done with the readings of a point. Times in microseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +32,8 @@ pub struct Plans {
     uncertain_counts: bool,
     /// Late data changes windows that ended up to this long ago.
     pub(super) revise_for: i64,
+    /// Memory for closed windows, all resolutions together, in bytes.
+    late_bytes: usize,
 }
 
 impl Plans {
@@ -48,7 +52,14 @@ impl Plans {
             suspect_counts: !settings.exclude.contains(&Quality::Suspect),
             uncertain_counts: !settings.exclude.contains(&Quality::Uncertain),
             revise_for: settings.revise_for_h.saturating_mul(3_600_000_000),
+            late_bytes: usize::try_from(settings.late_memory_mb).unwrap_or(0).saturating_mul(1 << 20),
         }
+    }
+
+    /// What a resolution may hold: of the memory for late data, seconds get three fifths, minutes and hours one each.
+    pub fn limits(&self, resolution: Resolution) -> Limits {
+        let fifths = if resolution == Resolution::Second { 3 } else { 1 };
+        Limits { kept_bytes_max: self.late_bytes / 5 * fifths, ..Limits::default() }
     }
 
     /// The number of a point's plan.

@@ -66,7 +66,7 @@ impl Bench {
     fn new(kind: Kind, max_hold_ms: i64, parts: usize) -> Self {
         Self {
             lane: Lane::default(),
-            shape: Shape::new(Resolution::Second, &plans(kind, max_hold_ms), 100_000, parts),
+            shape: Shape::new(Resolution::Second, &plans(kind, max_hold_ms), 100_000_000, parts),
             room: Room { points: 100, windows: 100_000 },
             kind,
             written: Vec::new(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kafka::client::{Batch, Consumer, Position, Producer, Record};
 use model::aggregate::{Coverage, Extra, Times};
 use model::{Aggregate, Health, Resolution, TextList, Timestamp};
-use pipeline::aggregate::{Checkpoint, Closed, Level, Limits, Plans, Restored, Taken, totals};
+use pipeline::aggregate::{Checkpoint, Closed, Level, Plans, Restored, Taken, totals};
 use stream::avro;
 use stream::message::aggregate;
 use stream::publisher::{read_source, write_source};
@@ -228,7 +228,7 @@ fn open<'c>(
         Some(topic) => marks::begins(&consumer, topic).map_err(&stream)?,
         None => Vec::new(),
     };
-    let mut level = Level::new(step.resolution, plans, LANES, Limits::default());
+    let mut level = Level::new(step.resolution, plans, LANES, plans.limits(step.resolution));
     let mut committed = [None; LANES];
     let mut old_marks = [None; LANES];
     let mut seen = [0; LANES];
