@@ -37,18 +37,41 @@ impl Filter {
         // of those that are clear, a person sees what nobody has acknowledged (ISA-18.2, state D)
         let shown = match self.state.as_deref() {
             None => alarm["state"] != "CLEARED" || alarm["acked"] == false,
-            Some("all") => true,
+            Some(state) if state.eq_ignore_ascii_case("all") => true,
             Some(_) => is("state", &self.state),
         };
         shown && is("asset_id", &self.asset) && is("severity", &self.severity)
     }
 }
 
-async fn list(State(state): State<ApiState>, Query(filter): Query<Filter>) -> Json<Value> {
+const STATES: [&str; 5] = ["ACTIVE", "ACKNOWLEDGED", "CLEARED", "SUPPRESSED", "all"];
+const SEVERITIES: [&str; 4] = ["LOW", "MEDIUM", "HIGH", "CRITICAL"];
+
+/// A word that is none of these must not read as "nothing is wrong".
+fn check(name: &str, given: Option<&String>, words: &[&str]) -> Result<(), Problem> {
+    match given {
+        Some(given) if !words.iter().any(|word| word.eq_ignore_ascii_case(given)) => {
+            Err(Problem::bad_request(format!("{name} {given:?} is not one of {}", words.join(", "))))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn list(State(state): State<ApiState>, Query(filter): Query<Filter>) -> Result<Json<Value>, Problem> {
+    check("state", filter.state.as_ref(), &STATES)?;
+    check("severity", filter.severity.as_ref(), &SEVERITIES)?;
     let snapshot = state.alarms.table().snapshot();
+    if !snapshot.is_complete {
+        return Err(Problem::unavailable("the gateway is still reading its alarms; ask again in some seconds"));
+    }
+    let asset = filter.asset.as_ref();
+    let is_known = |asset: &String| snapshot.alarms.iter().any(|alarm| alarm["asset_id"] == **asset);
+    if let Some(asset) = asset.filter(|asset| !is_known(asset)) {
+        return Err(Problem::not_found(format!("no alarm watches an asset {asset:?}")));
+    }
     let matching: Vec<&Value> = snapshot.alarms.iter().filter(|alarm| filter.wants(alarm)).collect();
     let total = matching.len();
-    Json(json!({ "total": total, "alarms": matching.into_iter().take(LIST_MAX).collect::<Vec<_>>() }))
+    Ok(Json(json!({ "total": total, "alarms": matching.into_iter().take(LIST_MAX).collect::<Vec<_>>() })))
 }
 
 async fn kpis(State(state): State<ApiState>) -> Json<Value> {

@@ -16,6 +16,8 @@ const ANSWERS_MAX: usize = 4096;
 /// The newest snapshot. Values are JSON as the local API gives it out.
 #[derive(Debug, Clone, Default)]
 pub struct AlarmSnapshot {
+    /// False until the alarms of before were restored.
+    pub is_complete: bool,
     /// Every alarm there is, as its newest record.
     pub alarms: Vec<Value>,
     /// By operator area (ALM-16).

@@ -162,15 +162,6 @@ impl Kept {
         size_of::<Self>() + size_of::<(u32, i64)>() + size_of::<Emission>() + hanging
     }
 
-    /// The mark of a gap: emitted without a reading.
-    pub(super) fn is_empty(&self) -> bool {
-        match &self.content {
-            KeptContent::Folded(child) => child.is_empty(),
-            KeptContent::Whole(children) => children.iter().all(|(_, child)| child.is_empty()),
-            KeptContent::Timed(kept) => kept.totals.is_empty(),
-        }
-    }
-
     pub(super) fn series(&self) -> Option<&KeptSeries> {
         match &self.content {
             KeptContent::Timed(kept) => Some(kept),

@@ -20,7 +20,7 @@ use model::{Kind, Quality, Resolution, Timestamp};
 
 use super::closed::{ClosedWindows, Emitted, KeptContent, KeptSeries};
 use super::plan::{Plan, Plans};
-use super::point::{self, NONE, Point, Sort, Window, WindowKey};
+use super::point::{self, EarlyStop, NONE, Point, Sort, Window, WindowKey};
 use super::rim::Rim;
 use super::series::Held;
 use super::totals::Totals;
@@ -356,7 +356,7 @@ impl Lane {
             self.advance(shape, room, arrival, out);
         }
         let (time, progress) = match sample.input {
-            Input::Reading { time, .. } | Input::Stop { time } => (time, time.as_micros()),
+            Input::Reading { time, .. } | Input::Stop { time, .. } => (time, time.as_micros()),
             Input::Child { start, .. } => (start, start.as_micros().saturating_add(shape.child_width)),
         };
         let (id, kind) = match self.point(shape, room, sample) {
@@ -364,7 +364,10 @@ impl Lane {
             Err(taken) => return taken,
         };
         let Some(point) = self.points.get_mut(id) else { return Taken::NoRoom };
-        if sample.is_event && point.stop_early(time.as_micros(), sample.offset) {
+        if let Input::Stop { time, since } = sample.input
+            && sample.is_event
+            && point.stop_early(time.as_micros(), since.as_micros(), sample.offset)
+        {
             let start = time.window_start(shape.width).as_micros();
             self.event_holds.push_back((id, start, sample.offset));
             return Taken::Added;
@@ -391,20 +394,23 @@ impl Lane {
                 return Taken::Excluded;
             }
             // a value that does not count ends the one that held
-            let stop = Sample { input: Input::Stop { time }, ..*sample };
+            let stop = Sample { input: Input::Stop { time, since: time }, ..*sample };
             let taken = self.place(shape, room, (id, sort, kind), (time.as_micros(), None), &stop, out);
             return if taken == Taken::Added { Taken::Excluded } else { taken };
         }
         let progress = (!sample.is_event).then(|| progress.min(arrival.saturating_add(AHEAD_MAX)));
-        if let (Input::Stop { .. }, false) = (sample.input, is_timed) {
-            return self.mark_gap(shape, room, (id, sort), time.as_micros(), sample, out);
+        if let (Input::Stop { since, .. }, false) = (sample.input, is_timed) {
+            return self.mark_gap(shape, room, (id, sort), since.as_micros(), sample.offset, out);
         }
         let taken = self.place(shape, room, (id, sort, kind), (time.as_micros(), progress), sample, out);
-        if is_timed {
-            for (stop, offset) in early.into_iter().flatten() {
-                let input = Input::Stop { time: Timestamp::from_micros(stop) };
-                let stopped = Sample { offset, is_event: true, input, ..*sample };
-                self.place(shape, room, (id, sort, kind), (stop, None), &stopped, out);
+        for early in early.into_iter().flatten() {
+            if is_timed {
+                let (time, since) = (Timestamp::from_micros(early.time), Timestamp::from_micros(early.since));
+                let stopped =
+                    Sample { offset: early.offset, is_event: true, input: Input::Stop { time, since }, ..*sample };
+                self.place(shape, room, (id, sort, kind), (early.time, None), &stopped, out);
+            } else {
+                self.mark_gap(shape, room, (id, sort), early.since, early.offset, out);
             }
         }
         taken
@@ -500,47 +506,38 @@ impl Lane {
         Taken::Added
     }
 
-    /// A gap begins in a point whose readings are folded without their time: its first empty window is emitted (AGG-08).
+    /// Nothing is known since then of a point whose readings are folded without their time: the window behind is emitted,
+    /// empty, unless it has readings (AGG-08). Which one that is depends on the event alone, not on what came before it.
     fn mark_gap(
         &mut self,
         shape: &Shape,
         room: &mut Room,
         (id, sort): (u32, u16),
-        time: i64,
-        sample: &Sample<'_>,
+        since: i64,
+        offset: i64,
         out: &mut dyn FnMut(&Closed<'_>),
     ) -> Taken {
         let Self { points, timers, event_holds, closed, sorts, time: now, output_end, .. } = self;
         let Some((asset_id, parameter, point)) = points.entry_mut(id) else { return Taken::NoRoom };
-        let start = time - time.rem_euclid(shape.width);
+        let start = since - since.rem_euclid(shape.width) + shape.width;
         let end = start.saturating_add(shape.width);
-        let passed = end <= point.passed(shape);
-        let windows = if passed { &mut point.late } else { &mut point.open };
-        if let Ok(place) = point::at(windows, start) {
-            // it tells when it closes, and knows by then whether it has readings
-            if windows[place].first_event == NONE {
-                windows[place].first_event = sample.offset;
-                event_holds.push_back((id, start, sample.offset));
-            }
-            return Taken::Added;
-        }
         let mark = *output_end;
         let mut rim = Rim { shape, room, closed, timers, sorts, time: *now, mark, asset_id, parameter, out };
-        if let Some(kept) = rim.closed.get(id, start) {
-            return if kept.is_empty() { Taken::Known } else { rim.mark_gap(point, end, sort) };
-        }
-        if passed {
+        if end <= point.passed(shape) {
             return rim.mark_gap(point, start, sort);
+        }
+        let Err(place) = point::at(&point.open, start) else { return Taken::Known };
+        if rim.closed.get(id, start).is_some() {
+            return Taken::Known;
         }
         if rim.room.windows == 0 {
             return Taken::NoRoom;
         }
         rim.room.windows -= 1;
         let content = point::empty(shape.plans.get(point.plan), &rim.sorts[usize::from(sort)], shape);
-        let window = Window { first_event: sample.offset, ..Window::new(start, sort, content) };
-        let place = point::at(&point.open, start).unwrap_or_else(|place| place);
+        let window = Window { first_event: offset, ..Window::new(start, sort, content) };
         point.open.insert(place, window);
-        event_holds.push_back((id, start, sample.offset));
+        event_holds.push_back((id, start, offset));
         let deadline = silent_deadline(shape, end, point.behind, 0);
         rim.set_timer(deadline, WindowKey { point: id, start, first_offset: NONE });
         Taken::Added
@@ -650,7 +647,7 @@ impl Lane {
             }
             let before = self.points.len();
             self.points.retain(|point| {
-                let is_young = |(time, _): &(i64, i64)| now.saturating_sub(*time) <= IDLE_MAX;
+                let is_young = |early: &EarlyStop| now.saturating_sub(early.time) <= IDLE_MAX;
                 let waits = point.early.iter().flatten().any(is_young);
                 !point.open.is_empty() || !point.late.is_empty() || point.kept > 0 || waits
             });

@@ -26,6 +26,14 @@ pub(super) struct WindowKey {
     pub(super) first_offset: i64,
 }
 
+/// A stop of a point of which no reading has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EarlyStop {
+    pub(super) time: i64,
+    pub(super) since: i64,
+    pub(super) offset: i64,
+}
+
 #[derive(Debug)]
 pub(super) struct Point {
     pub(super) id: u32,
@@ -45,8 +53,8 @@ pub(super) struct Point {
     pub(super) late: Vec<Window>,
     /// Closed windows of the point that are kept.
     pub(super) kept: u32,
-    /// Stops that came before the first reading: time and offset. `None` once a reading has told what the point is.
-    pub(super) early: Option<Vec<(i64, i64)>>,
+    /// Stops that came before the first reading. `None` once a reading has told what the point is.
+    pub(super) early: Option<Vec<EarlyStop>>,
     /// What holds at the end of the latest closed window.
     pub(super) held: Option<Box<Held>>,
 }
@@ -94,12 +102,12 @@ impl Point {
     }
 
     /// Remembers a stop of a point without a reading; `false` when it has one.
-    pub(super) fn stop_early(&mut self, time: i64, offset: i64) -> bool {
+    pub(super) fn stop_early(&mut self, time: i64, since: i64, offset: i64) -> bool {
         let Some(early) = &mut self.early else { return false };
         if early.len() >= EARLY_MAX {
             early.remove(0);
         }
-        early.push((time, offset));
+        early.push(EarlyStop { time, since, offset });
         true
     }
 
@@ -116,7 +124,7 @@ impl Point {
     /// Whether the window at `start` still waits with the event at `offset`.
     pub(super) fn holds_event(&self, start: i64, offset: i64) -> bool {
         let with = |windows: &[Window]| at(windows, start).is_ok_and(|at| windows[at].first_event == offset);
-        let is_early = self.early.iter().flatten().any(|(_, early)| *early == offset);
+        let is_early = self.early.iter().flatten().any(|early| early.offset == offset);
         with(&self.open) || with(&self.late) || is_early
     }
 }

@@ -91,9 +91,9 @@ impl Rim<'_> {
         self.room.windows += 1;
         let end = window.start.saturating_add(self.shape.width);
         let origin = Origin::of(&window);
-        let Window { content, sort, first_event, .. } = window;
+        let Window { content, sort, .. } = window;
         let Content::Series(series) = content else {
-            self.close_folded(point, origin, content, partial, first_event != NONE);
+            self.close_folded(point, origin, content, partial);
             return;
         };
         let next = first_behind(point, end);
@@ -123,9 +123,9 @@ impl Rim<'_> {
         let end = window.start.saturating_add(self.shape.width);
         let origin = Origin::of(&window);
         let partial = self.was_partial(point.id, &origin);
-        let Window { content, held, first_event, .. } = window;
+        let Window { content, held, .. } = window;
         let Content::Series(series) = content else {
-            self.close_folded(point, origin, content, partial, first_event != NONE);
+            self.close_folded(point, origin, content, partial);
             return;
         };
         let next = self.first_emitted_behind(point, end);
@@ -141,10 +141,9 @@ impl Rim<'_> {
         self.close_passed(point);
     }
 
-    /// Emits a window that needs nothing from before; and the mark of a gap behind it, when its readings end in one: with a
-    /// stop, or an empty child.
-    fn close_folded(&mut self, point: &mut Point, origin: Origin, content: Content, partial: bool, stopped: bool) {
-        let ends_in_gap = stopped || content.ends_in_gap();
+    /// Emits a window that needs nothing from before; and the mark of a gap behind it, when its last child is one.
+    fn close_folded(&mut self, point: &mut Point, origin: Origin, content: Content, partial: bool) {
+        let ends_in_gap = content.ends_in_gap();
         let sort = &self.sorts[usize::from(origin.sort)];
         let mut totals = content.fold(self.shape.plans.get(point.plan), sort.kind, self.shape.width);
         totals.partial |= partial;
@@ -254,7 +253,7 @@ impl Rim<'_> {
         }
         let content = point::empty(self.shape.plans.get(point.plan), &self.sorts[usize::from(sort)], self.shape);
         let origin = Origin { start, from_offset: NONE, last_offset: NONE, revision: 1, sort };
-        self.close_folded(point, origin, content, false, false);
+        self.close_folded(point, origin, content, false);
         Taken::Added
     }
 
@@ -372,7 +371,7 @@ impl Rim<'_> {
         if !sample.is_event && sample.offset <= kept.last_offset {
             return Err(Taken::Known);
         }
-        if let (Input::Stop { time }, Some(series)) = (sample.input, kept.series())
+        if let (Input::Stop { time, .. }, Some(series)) = (sample.input, kept.series())
             && series.stops.contains(&time.as_micros())
         {
             return Err(Taken::Known);

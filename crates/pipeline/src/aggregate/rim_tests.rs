@@ -77,7 +77,7 @@ impl Bench {
         let time = Timestamp::from_micros(T0 + item.device);
         let input = match item.value {
             Some(number) => Input::Reading { value: value(self.kind, number), quality: Quality::Good, time },
-            None => Input::Stop { time },
+            None => Input::Stop { time, since: time },
         };
         Sample {
             asset_id: asset,

@@ -20,8 +20,9 @@ use super::totals::{Extra, Sum, Totals};
 pub enum Input<'a> {
     /// A value at its device time.
     Reading { value: Value<'a>, quality: Quality, time: Timestamp },
-    /// What held does not hold any more: BAD, a gap, a silence (AGG-07).
-    Stop { time: Timestamp },
+    /// What held does not hold any more from `time` on: BAD, a gap, a silence (AGG-07). Nothing is known since `since`, the
+    /// last reading or the one that was BAD.
+    Stop { time: Timestamp, since: Timestamp },
     /// A shorter window that begins at `start`.
     Child { start: Timestamp, kind: Kind, partials: Partials<'a>, partial: bool },
 }
@@ -122,7 +123,7 @@ impl Content {
                 let like: Option<Arc<str>> = series.moments.last().and_then(|moment| moment.state.clone());
                 series.add(Moment::new(kind, value, *quality, *time, like.as_ref()));
             }
-            (Self::Series(series), Input::Stop { time }) => {
+            (Self::Series(series), Input::Stop { time, .. }) => {
                 series.stop(time.as_micros());
             }
             (Self::Children(children), Input::Child { start, partials, partial, .. }) => {

@@ -147,7 +147,9 @@ impl Plan {
             on_delay_ms: 0,
             off_delay_ms: 0,
             priority: None,
-            message: format!("{parameter} is outside its hard limits: readings are rejected"),
+            message: format!(
+                "readings of {parameter} are rejected: outside the hard range, or faster than it can change"
+            ),
             consequence: Some("the alarms of this parameter cannot see what happens".to_owned()),
             action: Some("look at the plant and at the sensor".to_owned()),
             group: None,

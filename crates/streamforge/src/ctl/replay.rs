@@ -115,6 +115,7 @@ fn wrong(path: &Path, error: &Error) -> Failure {
 }
 
 fn play(options: &Replay, runtime: &Handle, content: &Content, begin: Timestamp) -> Result<(), Failure> {
+    runtime.block_on(options.target.admin())?;
     let schemas = Schemas::new(&options.target.registry(), None);
     let schema_id = runtime
         .block_on(schemas.id_for(Topic::TelemetryRaw))

@@ -77,7 +77,15 @@ impl Target {
     }
 
     /// A connection for administration.
+    ///
+    /// A data folder names its own stream and no other: without one that runs, a broker at the usual place is not asked.
     pub(crate) async fn admin(&self) -> Result<Admin, Failure> {
+        if let (None, Some(folder), None) = (&self.bootstrap, &self.data_dir, self.announced()) {
+            let folder = folder.display();
+            let text =
+                format!("no stream runs on {folder}; --bootstrap names the cluster of a gateway in external mode");
+            return Err(Failure::new(TRY_AGAIN, text));
+        }
         Admin::connect(&self.settings()).await.map_err(|error| failed(&error))
     }
 

@@ -111,6 +111,8 @@ fn document(kafka: &str, registry: &str) -> Setup {
         .with("revision", "hour")
         .with("validation", rules())
         .with("alarms", alarms())
+        // so much that nothing is let go: how late is too late depends on what was kept, and that on the machine
+        .with("aggregation", json!({ "late_memory_mb": 1024 }))
 }
 
 /// On every asset: a limit with delays, a second one that hides it, a rate, and a limit suppressed while it stands.

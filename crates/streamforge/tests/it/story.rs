@@ -166,7 +166,12 @@ impl Shell<'_> {
         let data = self.setup.data();
         let data = data.to_str().expect("a path");
         let (command, rest) = arguments.split_first().expect("a command");
-        let printed = run(&[&["ctl", command, "--data-dir", data, "--json"], rest].concat());
+        // what the gateway itself answers is found by its folder, in external mode too
+        let of_gateway = self.setup.is_embedded() || matches!(*command, "dlq" | "alarms");
+        let (kafka, registry) = (self.setup.kafka.to_string(), format!("http://{}", self.setup.registry));
+        let place =
+            if of_gateway { vec!["--data-dir", data] } else { vec!["--bootstrap", &kafka, "--registry", &registry] };
+        let printed = run(&[&["ctl", command, "--json"], &*place, rest].concat());
         assert_eq!(printed.code, Some(0), "{arguments:?}: {printed:?}");
         printed.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }

@@ -22,6 +22,9 @@ const POLL_WAIT: Duration = Duration::from_millis(200);
 /// Silence of the stream after which a read is given up and the module starts again.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// Records read in one go, when the window asks for less: some megabytes at most.
+const BLOCK_RECORDS: i64 = 8192;
+
 /// What a closed window was made from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
@@ -36,6 +39,40 @@ pub(super) struct Span {
 #[derive(Debug, Default)]
 pub(super) struct Children {
     consumer: Option<Consumer>,
+    /// What was read last, with what lies behind it: late data seldom comes for one window alone.
+    block: Block,
+}
+
+/// Records of one partition, without their framing, ascending by offset.
+#[derive(Debug, Default)]
+struct Block {
+    lane: usize,
+    /// First offset, and the one behind the last.
+    from: i64,
+    to: i64,
+    records: Vec<(i64, Vec<u8>)>,
+}
+
+impl Block {
+    fn holds(&self, lane: usize, span: Span) -> bool {
+        self.lane == lane && self.from <= span.from && span.through < self.to
+    }
+
+    /// The records of the sample's point within the span.
+    fn pick(&self, step: Step, sample: &Sample<'_>, span: Span) -> Vec<Vec<u8>> {
+        let begin = self.records.partition_point(|(offset, _)| *offset < span.from);
+        let end = self.records.partition_point(|(offset, _)| *offset <= span.through);
+        let is_wanted = |(offset, body): &&(i64, Vec<u8>)| {
+            let Ok(Some(input)) = inputs::decode(step.input.schema(), body, *offset) else { return false };
+            let time = match input.input {
+                Input::Child { start, .. } => start,
+                Input::Reading { time, .. } | Input::Stop { time, .. } => time,
+            };
+            let within = time >= span.start && time < span.end;
+            within && input.asset_id == sample.asset_id && input.parameter == sample.parameter
+        };
+        self.records[begin..end].iter().filter(is_wanted).map(|(_, body)| body.clone()).collect()
+    }
 }
 
 impl Children {
@@ -49,14 +86,22 @@ impl Children {
         sample: &Sample<'_>,
         span: Span,
     ) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        if !self.block.holds(lane, span) && !self.fetch(ctx, step, lane, span)? {
+            return Ok(None);
+        }
+        Ok(Some(self.block.pick(step, sample, span)))
+    }
+
+    /// Reads the block that begins with the span; `false` when retention took a part of it.
+    fn fetch(&mut self, ctx: &ModuleContext, step: Step, lane: usize, span: Span) -> Result<bool, Error> {
         let stream = Error::stream(super::MODULE);
         if self.consumer.is_none() {
             self.consumer = Some(Consumer::open(&ctx.settings, step.group).map_err(&stream)?);
         }
-        let Some(consumer) = &self.consumer else { return Ok(None) };
+        let Some(consumer) = &self.consumer else { return Ok(false) };
         let (low, high) = consumer.watermarks(step.input.name(), partition(lane)).map_err(&stream)?;
         if span.from < low || span.through >= high {
-            return Ok(None);
+            return Ok(false);
         }
         let from = Position {
             topic: step.input.name().to_owned(),
@@ -65,39 +110,36 @@ impl Children {
             metadata: String::new(),
         };
         consumer.assign(&[from]).map_err(&stream)?;
-        let mut records = Vec::new();
-        let mut done = false;
+        let to = high.min((span.from + BLOCK_RECORDS).max(span.through + 1));
+        let mut block = Block { lane, from: span.from, to, records: Vec::new() };
+        let mut next = span.from;
         let mut heard = Instant::now();
-        while !done {
+        while next < to {
             if ctx.stop.is_cancelled() {
                 return Err(Error::Stopped);
             }
             let count = consumer
                 .poll(4096, POLL_WAIT, Duration::ZERO, |record| {
-                    done = done || record.offset() >= span.through;
-                    if record.offset() > span.through {
-                        return;
-                    }
-                    let Ok((_, body)) = avro::unframe(record.payload().unwrap_or_default()) else { return };
-                    let Ok(Some(input)) = inputs::decode(step.input.schema(), body, record.offset()) else { return };
-                    let time = match input.input {
-                        Input::Child { start, .. } => start,
-                        Input::Reading { time, .. } | Input::Stop { time } => time,
-                    };
-                    let within = time >= span.start && time < span.end;
-                    if within && input.asset_id == sample.asset_id && input.parameter == sample.parameter {
-                        records.push(body.to_vec());
+                    next = next.max(record.offset() + 1);
+                    if record.offset() < to
+                        && let Ok((_, body)) = avro::unframe(record.payload().unwrap_or_default())
+                    {
+                        block.records.push((record.offset(), body.to_vec()));
                     }
                 })
                 .map_err(&stream)?;
             if count > 0 {
                 heard = Instant::now();
+            } else if next > span.through {
+                block.to = next; // what lies behind is not for readers yet
+                break;
             } else if heard.elapsed() > SILENCE_MAX {
                 let reason = format!("windows of {} did not arrive a second time", step.input.name());
                 return Err(stream(kafka::client::Error::NotDelivered { reason }));
             }
         }
         consumer.assign(&[]).map_err(&stream)?;
-        Ok(Some(records))
+        self.block = block;
+        Ok(true)
     }
 }

@@ -53,7 +53,7 @@ fn reading(body: &[u8], offset: i64) -> Result<Option<Sample<'_>>, avro::DecodeE
 
 fn stop(body: &[u8], offset: i64) -> Result<Option<Sample<'_>>, avro::DecodeError> {
     let event = event::decode(body)?;
-    let (Some(parameter), Some(time)) = (event.parameter, stop_time(&event)) else { return Ok(None) };
+    let (Some(parameter), Some((time, since))) = (event.parameter, stop_time(&event)) else { return Ok(None) };
     Ok(Some(Sample {
         asset_id: event.asset_id,
         parameter,
@@ -61,15 +61,17 @@ fn stop(body: &[u8], offset: i64) -> Result<Option<Sample<'_>>, avro::DecodeErro
         gateway_time: event.gateway_time,
         offset,
         is_event: true,
-        input: Input::Stop { time },
+        input: Input::Stop { time, since },
     }))
 }
 
-/// When the value ceased to hold, by the device's clock: at once when it turned BAD; one expected interval behind the last
+/// When the value ceased to hold, and since when nothing is known, by the device's clock: at once when it turned BAD; one expected interval behind the last
 /// reading when readings stayed away.
-fn stop_time(event: &Event<'_>) -> Option<Timestamp> {
+fn stop_time(event: &Event<'_>) -> Option<(Timestamp, Timestamp)> {
     match event.event_type {
-        "point.quality" => (event.to_state == Some(Quality::Bad.as_str())).then_some(event.device_time),
+        "point.quality" => {
+            (event.to_state == Some(Quality::Bad.as_str())).then_some((event.device_time, event.device_time))
+        }
         "point.gap" => {
             let time = |name| Timestamp::parse_rfc3339(event.details.get(name)?);
             let (from, to) = (time("from")?, time("to")?);
@@ -77,11 +79,11 @@ fn stop_time(event: &Event<'_>) -> Option<Timestamp> {
             let interval = (to.as_micros() - from.as_micros()) / expected.max(1);
             // the hole is told by the gateway's clock
             let ahead = event.device_time.as_micros() - event.gateway_time.as_micros();
-            Some(from.plus_micros(interval.saturating_add(ahead)))
+            Some((from.plus_micros(interval.saturating_add(ahead)), from.plus_micros(ahead)))
         }
         "point.stale" => {
             let silence = event.gateway_time.as_micros() - event.occurred_after?.as_micros();
-            Some(event.device_time.plus_micros(silence / STALE_INTERVALS))
+            Some((event.device_time.plus_micros(silence / STALE_INTERVALS), event.device_time))
         }
         _ => None,
     }
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn events_that_end_what_holds() {
         // AGG-07, AC-080
-        let seconds = |time: Option<Timestamp>| time.map(|time| (time.as_micros() - T0) / 1_000_000);
+        let seconds = |stop: Option<(Timestamp, Timestamp)>| stop.map(|(time, _)| (time.as_micros() - T0) / 1_000_000);
         let turned = |to_state| seconds(stop_time(&Event { to_state: Some(to_state), ..event("point.quality") }));
         assert_eq!((turned("BAD"), turned("GOOD"), turned("SUSPECT")), (Some(0), None, None));
         let at = |seconds: i64| Timestamp::from_micros(T0 + seconds * 1_000_000);

@@ -304,7 +304,8 @@ impl Alarms {
 
     /// Leaves the newest list for others, when something changed or figures move on.
     pub(super) fn publish(&mut self, ctx: &ModuleContext, now: Now) {
-        if !std::mem::replace(&mut self.stale, false) && self.engine.counts().alarms == 0 {
+        let is_told = ctx.alarms.snapshot().is_complete;
+        if !std::mem::replace(&mut self.stale, false) && self.engine.counts().alarms == 0 && is_told {
             return;
         }
         let mut alarms = Vec::new();
@@ -317,7 +318,7 @@ impl Alarms {
             alarms.push(shown);
         });
         let kpis = self.engine.kpis(now).iter().map(kpis_json).collect();
-        ctx.alarms.publish(AlarmSnapshot { alarms, kpis });
+        ctx.alarms.publish(AlarmSnapshot { is_complete: true, alarms, kpis });
     }
 
     /// True when no rule and nothing restored is there to be fed.
