@@ -7,8 +7,8 @@ use super::plan::Plan;
 use super::series::Held;
 use super::window::Content;
 
-/// Stops kept of a point without a reading; the oldest go.
-const EARLY_MAX: usize = 8;
+/// Stops kept of a point without a reading; the oldest go. While a backlog is read, events run hours ahead of readings.
+const EARLY_MAX: usize = 1024;
 /// No input yet, or none known.
 pub(super) const NONE: i64 = -1;
 
