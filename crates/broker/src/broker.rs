@@ -362,7 +362,7 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
     let mut ticks = interval(HOUSEKEEPING_TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count: u32 = 0;
-    let mut retention = tokio::task::spawn_blocking(|| ());
+    let mut retention: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         tokio::select! { // cancel-safe: both arms only wait
             _ = ticks.tick() => {}
@@ -396,16 +396,21 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
             Err(error) => tracing::warn!(error = %daemon::report(&error), "cannot drop old group offsets"),
         }
         // unlinking takes its time and must not hold up the rest of the house
-        if count.is_multiple_of(RETENTION_TICKS) && retention.is_finished() {
+        if count.is_multiple_of(RETENTION_TICKS) && retention.as_ref().is_none_or(tokio::task::JoinHandle::is_finished)
+        {
             let (core, stop) = (Arc::clone(&core), stop.clone());
-            let done = std::mem::replace(&mut retention, tokio::task::spawn_blocking(move || retain(&core, &stop)));
-            if let Err(error) = done.await {
+            let done = retention.replace(tokio::task::spawn_blocking(move || retain(&core, &stop)));
+            if let Some(done) = done
+                && let Err(error) = done.await
+            {
                 tracing::error!(%error, "retention failed");
             }
         }
         count = count.wrapping_add(1);
     }
-    drop(retention.await); // whatever it unlinks is not to meet the next start
+    if let Some(retention) = retention {
+        drop(retention.await); // whatever it unlinks is not to meet the next start
+    }
 }
 
 /// A write that failed and could not be undone stops a log as a failed fsync does, and only the recovery of the next start
