@@ -74,12 +74,7 @@ struct Measured {
 
 impl Cascade {
     fn new(series: usize) -> Self {
-        let limits = Limits {
-            points_max: series,
-            windows_max: series * 20,
-            kept_bytes_max: series * 8192,
-            kept_parts_max: series * 60,
-        };
+        let limits = Limits { points_max: series, windows_max: series * 20, ..Limits::default() };
         let plans = Plans::new(&Aggregation::default());
         let level = |resolution| Level::new(resolution, &plans, PARTITIONS, limits);
         let levels = [Resolution::Second, Resolution::Minute, Resolution::Hour].map(level);

@@ -205,7 +205,7 @@ impl Feed {
 
 /// Waits until every group has read its input to the end and nothing moves any more.
 fn drain(gateway: &Gateway, kafka: SocketAddr) {
-    const CALM_LOOKS: u32 = 30;
+    const CALM_LOOKS: u32 = 80;
     let settings = kafka::client::Settings::new(&kafka.to_string(), "sf-e2e-look");
     let topics: Vec<(&str, i32)> = Topic::ALL.iter().map(|topic| (topic.name(), stream::topics::PARTITIONS)).collect();
     let look = kafka::client::Consumer::open(&settings, "sf-e2e").expect("a consumer");
