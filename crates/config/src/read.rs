@@ -97,6 +97,22 @@ impl<'v> Object<'v> {
         None
     }
 
+    /// A length of time as people write it, `15min`, in milliseconds within `min_ms..=max_ms`.
+    pub fn duration_ms(&mut self, key: &'static str, min_ms: i64, max_ms: i64) -> Option<i64> {
+        let text = self.text(key)?;
+        let Some(ms) = parse_duration_ms(text) else {
+            let hint = "write for example 30s, 15min, 2h or 1d";
+            self.problem(key, "bad_duration", format!("{text:?} is not a length of time"), hint);
+            return None;
+        };
+        if (min_ms..=max_ms).contains(&ms) {
+            return Some(ms);
+        }
+        let message = format!("{text} is outside {} to {}", duration_text(min_ms), duration_text(max_ms));
+        self.problem(key, "out_of_range", message, "");
+        None
+    }
+
     /// One of a closed list of words.
     pub fn word(&mut self, key: &'static str, words: &[&'static str]) -> Option<&'static str> {
         let text = self.text(key)?;
@@ -143,6 +159,27 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
+}
+
+/// Units of a length of time in milliseconds, the longest first; a minute may be written in two ways.
+const DURATION_UNITS: [(&str, i64); 6] =
+    [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Milliseconds of `15min`, `30 s`, `2h`; a whole number and one unit.
+pub fn parse_duration_ms(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit = unit.trim_start();
+    let (_, ms) = DURATION_UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<i64>().ok()?.checked_mul(*ms)
+}
+
+/// The reverse of [`parse_duration_ms`] in the largest unit that is exact.
+pub fn duration_text(ms: i64) -> String {
+    let exact = DURATION_UNITS.iter().find(|(_, unit)| ms != 0 && ms % unit == 0);
+    let (unit, in_ms) = exact.copied().unwrap_or(("ms", 1));
+    format!("{}{unit}", ms / in_ms)
 }
 
 /// `did you mean "x"?` for the nearest of `words`, when it is near.
@@ -195,6 +232,24 @@ mod tests {
                 "/adapters/0/prt: is not a known key (did you mean \"port\"?)",
             ]
         );
+    }
+
+    #[test]
+    fn lengths_of_time_are_read_as_people_write_them() {
+        for (text, ms) in [("15min", 900_000), ("15 m", 900_000), ("90s", 90_000), ("2h", 7_200_000), ("250ms", 250)] {
+            assert_eq!(parse_duration_ms(text), Some(ms), "{text}");
+        }
+        for text in ["", "15", "min", "1.5h", "-1s", "1h30m", "99999999999999999999d", "9223372036854775807d"] {
+            assert_eq!(parse_duration_ms(text), None, "{text}");
+        }
+        assert_eq!([900_000, 86_400_000, 90_000, 0].map(duration_text), ["15min", "1d", "90s", "0ms"]);
+        let value = json!({"a": "15 minutes", "b": "3d", "c": 15});
+        let mut object = Object::new(&value, "");
+        let asked = [("a", 0), ("b", 0), ("c", 0)].map(|(key, min)| object.duration_ms(key, min, 86_400_000));
+        assert_eq!(asked, [None; 3]);
+        let printed: Vec<String> = object.finish().iter().map(ToString::to_string).collect();
+        assert!(printed[0].contains("30s, 15min"), "{printed:?}");
+        assert_eq!(printed[1], "/b: 3d is outside 0ms to 1d");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Context {
     pub stream_access: Option<String>,
     /// Folder of the schema cache.
     pub schema_cache: Option<PathBuf>,
+    /// Folder for what a component remembers over a restart.
+    pub state_dir: Option<PathBuf>,
     /// What the supervisor handed over: start counter and secrets.
     pub launch: Launch,
 }
@@ -57,6 +59,7 @@ impl Context {
             schema_registry: None,
             stream_access: None,
             schema_cache: None,
+            state_dir: None,
             launch: Launch::default(),
         }
     }

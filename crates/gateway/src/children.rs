@@ -154,6 +154,9 @@ fn plan(component: &Component, document: &Document, folders: &Folders, stream: &
         environment.insert("SF_CLOCK_ASSUME_SYNCED".to_owned(), clock.assume_synced.to_string());
         environment.insert("SF_CLOCK_BOOT_HOLD_S".to_owned(), clock.boot_hold_s.to_string());
     }
+    if role == Role::Sink {
+        environment.insert("SF_STATE_DIR".to_owned(), folders.state().display().to_string());
+    }
     let mut secrets = secret::secrets_in(&component.settings);
     let user = if stream.access.is_none() { identities::user_of(role, &component.id) } else { None };
     if let Some((access, named)) = &stream.access {

@@ -3,7 +3,8 @@
 use config::{Catalog, Spec};
 
 /// One line per sink type.
-pub const SPECS: [Spec; 3] = [crate::archive::SPEC, crate::kafka::SPEC, crate::timescale::SPEC];
+pub const SPECS: [Spec; 4] =
+    [crate::alert_router::SPEC, crate::archive::SPEC, crate::kafka::SPEC, crate::timescale::SPEC];
 
 /// The list as a catalog.
 pub fn catalog() -> Catalog {

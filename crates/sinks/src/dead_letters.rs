@@ -103,6 +103,30 @@ impl StreamDeadLetters {
         Ok(())
     }
 
+    /// Writes a dead letter into a topic of the gateway's own.
+    pub(crate) fn write_letter(&mut self, topic: Topic, key: &str, letter: &DeadLetter<'_>) -> Result<(), StreamError> {
+        let schema_id = self.schema_id(topic)?;
+        self.payload.clear();
+        letter.encode(&mut self.payload, schema_id);
+        let gateway_id = self.gateway_id.clone();
+        let standard: [(&str, &[u8]); 1] = [(header::GATEWAY, gateway_id.as_bytes())];
+        self.publish(topic.name(), key.as_bytes(), &standard, "a dead letter")
+    }
+
+    /// Writes an event.
+    pub(crate) fn write_event(
+        &mut self,
+        topic: Topic,
+        key: &str,
+        event: &Event<'_>,
+        headers: &[(&str, &[u8])],
+    ) -> Result<(), StreamError> {
+        let schema_id = self.schema_id(topic)?;
+        self.payload.clear();
+        event.encode(&mut self.payload, schema_id);
+        self.publish(topic.name(), key.as_bytes(), headers, "an event")
+    }
+
     /// Headers of the original, read again: the data path does not pay for what only a dead letter needs.
     fn headers(&self, record: &Record<'_>) -> Vec<(String, Vec<u8>)> {
         let mut headers = Vec::new();

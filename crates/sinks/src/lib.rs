@@ -7,7 +7,9 @@
 //!
 //! Where to look next: [`catalog`] for the list of types, [`timescale`] for how one is built, [`process`] for the start.
 
+pub mod alert_router;
 pub mod archive;
+pub mod authorities;
 pub mod batch;
 pub mod catalog;
 pub mod common;

@@ -15,6 +15,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::alert_router::AlertRouterSink;
+use crate::alert_router::letters::StreamLetters;
+use crate::alert_router::metrics::RouterMetrics;
+use crate::alert_router::plan::Plan as RouterPlan;
+use crate::alert_router::send::Sender;
 use crate::archive::ArchiveSink;
 use crate::common::Common;
 use crate::dead_letters::{DeadLetters, StreamDeadLetters};
@@ -88,10 +93,42 @@ pub async fn run_with(settings: &Value, id: Option<&str>, ctx: daemon::Context) 
         let sink = KafkaSink::new(plan, target, &ctx.gateway_id, contracts);
         return serve(sink, &common, &bootstrap, limits, ctx).await;
     }
+    if type_name == crate::alert_router::SPEC.type_name {
+        let plan = crate::alert_router::plan::plan(settings, "").map_err(invalid)?;
+        let bootstrap = check(&plan.common, id)?;
+        let (common, limits) = (plan.common.clone(), plan.limits);
+        let sink = alert_router(plan, &bootstrap, &ctx)?;
+        return serve(sink, &common, &bootstrap, limits, ctx).await;
+    }
     let known: Vec<&str> = crate::catalog::SPECS.iter().map(|spec| spec.type_name).collect();
     let message = format!("{type_name:?} is not one of {}", known.join(", "));
     let hint = config::read::suggest(type_name, &known);
     Err(invalid(vec![config::Problem::new("/sink_type", "unknown_type", message, hint)]))
+}
+
+fn alert_router(plan: RouterPlan, bootstrap: &str, ctx: &daemon::Context) -> Result<AlertRouterSink, Error> {
+    let Some(folder) = &ctx.state_dir else {
+        let hint = "set SF_STATE_DIR to a folder that lives longer than this process";
+        let problem = config::Problem::new("", "no_state_dir", "the router has no folder to remember in", hint);
+        return Err(Error::Settings { problems: vec![problem] });
+    };
+    let secrets = |name: &str| ctx.launch.secret(name).cloned();
+    let sender = Sender::new(&plan, &ctx.gateway_id, &secrets, Arc::clone(&ctx.clock)).map_err(|unusable| {
+        let problem = |(name, reason): (String, String)| {
+            let pointer = if name == "heartbeat" { "/heartbeat".to_owned() } else { format!("/destinations/{name}") };
+            config::Problem::new(pointer, "unusable", reason, "")
+        };
+        Error::Settings { problems: unusable.into_iter().map(problem).collect() }
+    })?;
+    let (connection, schemas) = stream_of(&plan.common, ctx)?;
+    let settings = connection.settings(bootstrap, &plan.common.sink_id);
+    let (sink_id, gateway_id) = (plan.common.sink_id.clone(), ctx.gateway_id.clone());
+    let clock = Arc::clone(&ctx.clock);
+    let inner = StreamDeadLetters::new(settings, &sink_id, &gateway_id, schemas, Arc::clone(&clock), Handle::current());
+    let head = sender.letterhead().clone();
+    let memory = folder.join(format!("{sink_id}.alerts"));
+    let letters = Box::new(StreamLetters { inner, sink_id, gateway_id, head });
+    Ok(AlertRouterSink::new(plan, sender, letters, memory, clock, RouterMetrics::register(&ctx.metrics)))
 }
 
 /// Checks what only a process needs; returns where the stream is.

@@ -33,13 +33,15 @@ pub enum Topic {
     DlqTelemetry,
     DlqEvents,
     DlqAlarms,
+    /// Messages about alarms that nobody got.
+    DlqAlerts,
     Audit,
     ControlCommands,
     ControlResults,
 }
 
 impl Topic {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::TelemetryRaw,
         Self::TelemetryClean,
         Self::Telemetry1s,
@@ -52,6 +54,7 @@ impl Topic {
         Self::DlqTelemetry,
         Self::DlqEvents,
         Self::DlqAlarms,
+        Self::DlqAlerts,
         Self::Audit,
         Self::ControlCommands,
         Self::ControlResults,
@@ -71,6 +74,7 @@ impl Topic {
             Self::DlqTelemetry => "dlq.telemetry",
             Self::DlqEvents => "dlq.events",
             Self::DlqAlarms => "dlq.alarms",
+            Self::DlqAlerts => "dlq.alerts",
             Self::Audit => "audit",
             Self::ControlCommands => "control.commands",
             Self::ControlResults => "control.results",
@@ -91,7 +95,7 @@ impl Topic {
                 Schema::Event
             }
             Self::AlarmsRaw | Self::AlarmsClean => Schema::Alarm,
-            Self::DlqTelemetry | Self::DlqEvents | Self::DlqAlarms => Schema::DeadLetter,
+            Self::DlqTelemetry | Self::DlqEvents | Self::DlqAlarms | Self::DlqAlerts => Schema::DeadLetter,
         }
     }
 
@@ -110,6 +114,7 @@ impl Topic {
             | Self::DlqTelemetry
             | Self::DlqEvents
             | Self::DlqAlarms
+            | Self::DlqAlerts
             | Self::Audit
             | Self::ControlCommands
             | Self::ControlResults => Priority::Critical,

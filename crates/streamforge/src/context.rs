@@ -16,6 +16,7 @@ pub(crate) fn component(name: &str) -> Result<Context, Failure> {
         .map_err(|error| Failure::new(TRY_AGAIN, format!("the supervisor's launch line cannot be read: {error}")))?;
     ctx.run_dir = std::env::var_os("SF_RUN_DIR").map(PathBuf::from);
     ctx.schema_cache = std::env::var_os("SF_SCHEMA_CACHE").map(PathBuf::from);
+    ctx.state_dir = std::env::var_os("SF_STATE_DIR").map(PathBuf::from);
     ctx.schema_registry = std::env::var("SF_SCHEMA_REGISTRY").ok();
     ctx.stream_access = std::env::var("SF_STREAM_ACCESS").ok();
     if let Ok(text) = std::env::var("SF_CLOCK_ASSUME_SYNCED") {

@@ -83,6 +83,8 @@ pub(super) fn tell(parts: &Parts<'_>, telling: &Telling<'_>, now: Now, out: &mut
         Some(_) => (false, AlarmState::Cleared, IsaState::D),
         None => (flags.acked, flags.state(), flags.isa()),
     };
+    let area = rule.and_then(|rule| rule.area.as_deref()).map(|area| [("area", area)]);
+    let area = area.as_ref().map_or(&[][..], |area| area.as_slice());
     let judged = point.map(|point| point.judged).filter(|judged| *judged != NEVER);
     out(&model::Alarm {
         alarm_key: &alarm_key,
@@ -131,7 +133,7 @@ pub(super) fn tell(parts: &Parts<'_>, telling: &Telling<'_>, now: Now, out: &mut
         flags: TextList::Slice(&record_flags),
         config_revision: None,
         metadata: TextMap::Slice(&metadata),
-        tags: TextMap::default(),
+        tags: TextMap::Slice(area),
     });
 }
 

@@ -25,7 +25,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// Topics this sink replicates; the first six by default.
-pub const TOPICS: [Topic; 13] = [
+pub const TOPICS: [Topic; 14] = [
     Topic::TelemetryClean,
     Topic::Telemetry1s,
     Topic::Telemetry1min,
@@ -38,6 +38,7 @@ pub const TOPICS: [Topic; 13] = [
     Topic::DlqTelemetry,
     Topic::DlqEvents,
     Topic::DlqAlarms,
+    Topic::DlqAlerts,
     Topic::Audit,
 ];
 const TOPICS_DEFAULT: usize = 6;

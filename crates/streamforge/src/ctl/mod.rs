@@ -5,6 +5,7 @@
 //! error.
 
 mod alarms;
+mod alerts;
 mod backtest;
 mod configs;
 mod dlq;
@@ -60,6 +61,8 @@ pub(crate) enum Ctl {
     Verify(verify::Verify),
     /// List alarms and their figures; acknowledge, shelve, take out of service
     Alarms(alarms::Alarms),
+    /// Show who would be told of an alarm; send a test message
+    Alerts(alerts::Alerts),
     /// Run stored readings through other rules: what would have been flagged; changes nothing
     Backtest(backtest::Backtest),
     /// Store a secret for the components of a gateway
@@ -81,6 +84,7 @@ pub(crate) fn run(command: Ctl) -> Result<(), Failure> {
             let handle = runtime.handle().clone();
             match asking {
                 Ctl::Alarms(options) => runtime.block_on(alarms::alarms(options)),
+                Ctl::Alerts(options) => runtime.block_on(alerts::alerts(options)),
                 Ctl::Topics(options) => runtime.block_on(topics::topics(options)),
                 Ctl::Groups(options) => runtime.block_on(groups::groups(options)),
                 Ctl::Configs(options) => runtime.block_on(configs::configs(options)),
