@@ -45,6 +45,49 @@ fn problems(more: &Value) -> Vec<String> {
     plan(&settings(more), "").err().unwrap_or_default().iter().map(ToString::to_string).collect()
 }
 
+/// An alarm of this moment.
+pub(crate) fn alarm_now(asset: &str, severity: Severity) -> Notice {
+    alarm_at(asset, severity, model::Clock::now(&model::SystemClock).as_micros())
+}
+
+fn alarm_at(asset: &str, severity: Severity, now: i64) -> Notice {
+    let key = format!("gw/{asset}/temp.hi");
+    Notice {
+        occurrence: format!("{key}/1"),
+        key,
+        seq: 1,
+        kind: "HI".to_owned(),
+        severity,
+        asset: asset.to_owned(),
+        path: None,
+        area: Some("hall 2".to_owned()),
+        parameter: Some("temp".to_owned()),
+        value: json!(92.1),
+        limit: Some(90.0),
+        unit: Some("bar".to_owned()),
+        quality: "GOOD".to_owned(),
+        state: "ACTIVE".to_owned(),
+        past: false,
+        acked: false,
+        message: "too hot".to_owned(),
+        consequence: None,
+        action: None,
+        group: None,
+        chattering: false,
+        cause: "limit".to_owned(),
+        actor: None,
+        comment: None,
+        activated_at: Some(now),
+        acked_at: None,
+        acked_by: None,
+        cleared_at: None,
+        shelved_until: None,
+        at: now,
+        partition: 0,
+        offset: 0,
+    }
+}
+
 /// A router on a clock of the test's own.
 struct Bench {
     router: Router,
@@ -76,44 +119,8 @@ impl Bench {
     }
 
     fn alarm(&self, asset: &str, severity: Severity) -> Notice {
-        let key = format!("gw/{asset}/temp.hi");
-        let now = self.now.wall.as_micros();
-        Notice {
-            occurrence: format!("{key}/1"),
-            key,
-            seq: 1,
-            kind: "HI".to_owned(),
-            severity,
-            asset: asset.to_owned(),
-            path: None,
-            area: Some("hall 2".to_owned()),
-            parameter: Some("temp".to_owned()),
-            value: json!(92.1),
-            limit: Some(90.0),
-            unit: Some("bar".to_owned()),
-            quality: "GOOD".to_owned(),
-            state: "ACTIVE".to_owned(),
-            past: false,
-            acked: false,
-            message: "too hot".to_owned(),
-            consequence: None,
-            action: None,
-            group: None,
-            chattering: false,
-            cause: "limit".to_owned(),
-            actor: None,
-            comment: None,
-            activated_at: Some(now),
-            acked_at: None,
-            acked_by: None,
-            cleared_at: None,
-            shelved_until: None,
-            at: now,
-            partition: 0,
-            offset: 0,
-        }
+        alarm_at(asset, severity, self.now.wall.as_micros())
     }
-
     fn activate(&mut self, asset: &str, severity: Severity) -> Notice {
         let notice = self.alarm(asset, severity);
         self.router.take(&notice, Some(Transition::Activated), self.now);

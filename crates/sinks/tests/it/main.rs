@@ -1,6 +1,7 @@
 //! Integration tests of the sinks; a module per topic.
 #![expect(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+mod alert_delivery;
 mod alert_router;
 mod archive;
 mod conformance;

@@ -18,7 +18,7 @@ fn openssl(folder: &Path, arguments: &str) {
 }
 
 /// Makes the authority `<name>-ca.crt` and, signed by it, `<name>.crt` and `<name>.key` for the host `localhost`.
-fn certificates(folder: &Path, name: &str) {
+pub(crate) fn certificates(folder: &Path, name: &str) {
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     openssl(folder, &format!("req -x509 {key} -days 2 -subj /CN={name} -out {name}-ca.crt -keyout {name}-ca.key"));
     let extensions = "-addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE";

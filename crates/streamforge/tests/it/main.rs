@@ -5,6 +5,7 @@
 //! `SF_BROKER_KILLS=1000`, `SF_SOAK_SECONDS=600`, `SF_OUTAGE_SECONDS=180`; `SF_SEED` repeats a random run; `SF_KEEP=1` keeps the folders. Python is `SF_PYTHON` or `python3`.
 //! `scripts/test-external.sh` runs the same tests of gateways against Apache Kafka.
 
+mod alerts;
 mod broker;
 mod broker_disk;
 mod broker_kills;
