@@ -370,7 +370,7 @@ impl Adapter for MqttAdapter {
             drop(packet::publish(session.version(), topic, b"offline", true, &mut connection.out));
         }
         packet::goodbye(session.version(), 0, &mut connection.out);
-        if let Err(error) = connection.flush().await {
+        if let Err(error) = connection.finish().await {
             tracing::debug!(error = %daemon::report(&error), "the goodbye was not heard");
         }
     }

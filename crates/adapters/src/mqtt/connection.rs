@@ -138,6 +138,20 @@ impl Connection {
         flush(&mut self.writer, &mut self.out, &mut self.is_dirty, &self.target).await
     }
 
+    /// Sends everything and waits until the other side has hung up: a socket that is closed with bytes unread takes back
+    /// what it had sent last.
+    pub async fn finish(mut self) -> Result<(), LinkError> {
+        self.flush().await?;
+        let broken = |source| LinkError::Broken { target: self.target.clone(), source };
+        self.writer.shutdown().await.map_err(broken)?;
+        loop {
+            self.deframer.buffer.clear();
+            if self.reader.read_buf(&mut self.deframer.buffer).await.map_err(broken)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Sends, and reads when that is wanted, whichever can be done.
     pub async fn proceed(&mut self, may_read: bool) -> Result<(), LinkError> {
         let Self { reader, writer, deframer, out, is_dirty, target } = self;

@@ -193,7 +193,7 @@ pub async fn probe(text: &str, password: Option<String>) -> Result<Report, Error
         }
     }
     packet::goodbye(version, 0, &mut connection.out);
-    drop(connection.flush().await);
+    drop(tokio::time::timeout(Duration::from_secs(1), connection.finish()).await);
     Ok(report)
 }
 

@@ -31,6 +31,8 @@ struct Node {
     child: Child,
     stdin: ChildStdin,
     lines: Receiver<String>,
+    /// What it said while something else was waited for.
+    said: Vec<String>,
 }
 
 impl Node {
@@ -45,23 +47,23 @@ impl Node {
         let output = BufReader::new(child.stdout.take().unwrap());
         let (send, lines) = sync_channel(1000);
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        let node = Self { child, stdin, lines };
+        let mut node = Self { child, stdin, lines, said: Vec::new() };
         node.wait("ready").await;
         node
     }
 
-    /// Lines until the wanted one.
-    async fn wait(&self, wanted: &str) -> Vec<String> {
-        let mut seen = Vec::new();
+    /// Waits for a line; what was said before it stays.
+    async fn wait(&mut self, wanted: &str) {
         let deadline = Instant::now() + DEADLINE;
         loop {
+            if let Some(place) = self.said.iter().position(|line| line == wanted) {
+                self.said.remove(place);
+                return;
+            }
+            assert!(Instant::now() < deadline, "never {wanted}, but {:?}", self.said);
             match self.lines.try_recv() {
-                Ok(line) if line == wanted => return seen,
-                Ok(line) => seen.push(line),
-                Err(_) => {
-                    assert!(Instant::now() < deadline, "never {wanted}, but {seen:?}");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+                Ok(line) => self.said.push(line),
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
     }
@@ -100,8 +102,8 @@ async fn births_values_and_deaths_of_a_foreign_edge_node() {
     process.until_connected().await;
     node.tell("data 21.5").await;
     node.tell("data 22.5").await;
-    let asked = node.wait("NCMD Node Control/Rebirth True").await;
-    assert!(asked.is_empty(), "once a minute: {asked:?}");
+    node.wait("NCMD Node Control/Rebirth True").await;
+    assert!(node.said.is_empty(), "once a minute: {:?}", node.said);
     assert!(process.kept.seen().is_empty(), "nothing is guessed");
     process.until("/metrics", "DATA_BEFORE_BIRTH\"} 2").await;
     // born while we listen
