@@ -334,7 +334,7 @@ fn mqtt_payloads(bytes: &[u8]) -> Result<bool, String> {
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
         for delimiter in [',', ';'] {
-            drop(csv::rows(text, delimiter, bytes.len() % 2 == 0));
+            drop(csv::rows(text, delimiter, bytes.len().is_multiple_of(2)));
         }
         drop(json::path(text));
     }

@@ -209,7 +209,8 @@ impl MqttAdapter {
         let now = Instant::now();
         let version = self.link.as_ref().map(|link| link.session.version());
         let soon = now.saturating_duration_since(self.welcomed_at) < SOON;
-        if !taken_over && !(version == Some(Version::V311) && soon && error.is_hang_up()) {
+        let looks_so = version == Some(Version::V311) && soon && error.is_hang_up();
+        if !taken_over && !looks_so {
             return error;
         }
         self.taken.push_back(now);

@@ -308,7 +308,7 @@ impl Desk {
                     let tag = match known {
                         Some(tag) => tag,
                         None => {
-                            let parameter = name_of(field, route, None).map_err(no_name)?;
+                            let parameter = name_of(field, route, None).map_err(|invalid| no_name(&invalid))?;
                             let tag = self.tag(route, &parameter, field, subscription)?;
                             route.tags[number] = Some(tag);
                             tag
@@ -339,7 +339,7 @@ impl Desk {
                             }
                             None => index.to_string(),
                         };
-                        let parameter = name_of(field, route, Some(&named)).map_err(no_name)?;
+                        let parameter = name_of(field, route, Some(&named)).map_err(|invalid| no_name(&invalid))?;
                         let tag = self.tag(route, &parameter, field, subscription)?;
                         let own = field.stamp.as_ref().map(|stamp| self::when(document, element, Some(stamp), facts));
                         self.sample(tag, document, element, place, field, own.as_ref().unwrap_or(&when), facts, cycle);
@@ -436,7 +436,7 @@ fn place_of(route: &Result<Route, (usize, Dead)>) -> usize {
     }
 }
 
-fn no_name(invalid: model::ids::InvalidName) -> Poison {
+fn no_name(invalid: &model::ids::InvalidName) -> Poison {
     Poison { reason: reason::CONFIG_ERROR, detail: format!("{invalid}") }
 }
 

@@ -205,7 +205,7 @@ fn read_stamp(value: &Value, pointer: &str) -> Result<Stamp, Vec<Problem>> {
         (Some(word), _) => Format::by_name(word).unwrap_or(Format::Rfc3339),
         (None, _) => Format::Rfc3339,
     };
-    let zone = object.text("zone").map(|name| name.parse::<chrono_tz::Tz>());
+    let zone = object.text("zone").map(str::parse::<chrono_tz::Tz>);
     if let Some(Err(_)) = zone {
         object.problem("zone", "unknown_zone", "is not a zone of the IANA database", "write Europe/Berlin or UTC");
     }

@@ -389,6 +389,10 @@ mod v5 {
             };
             return Ok(Incoming::Welcome(Welcome { session_present: flags & 1 == 1, refused, ..Welcome::default() }));
         }
+        // the codec asks for the length of properties that the protocol lets a goodbye leave out
+        if let [0xE0, 1, code] = packet[..] {
+            *packet = BytesMut::from(&[0xE0, 2, code, 0][..]);
+        }
         Ok(match Packet::read(packet, None).map_err(|error| malformed(&error))? {
             Packet::ConnAck(answer) => {
                 let properties = answer.properties;
@@ -585,6 +589,15 @@ mod tests {
             let bytes = [&[0x30, u8::try_from(topic.len()).unwrap() + 2, 0, u8::try_from(topic.len()).unwrap()], topic]
                 .concat();
             assert!(matches!(fed(Version::V311, 1000, &bytes), Err(Defect::Malformed(_))), "{topic:?}");
+        }
+    }
+
+    // MQ-01
+    #[test]
+    fn a_goodbye_says_why_with_and_without_properties() {
+        let expected = Incoming::Goodbye { taken_over: true, reason: "session taken over".to_owned() };
+        for bytes in [&[0xE0, 1, 0x8E][..], &[0xE0, 2, 0x8E, 0]] {
+            assert_eq!(fed(Version::V5, 1000, bytes).unwrap(), std::slice::from_ref(&expected));
         }
     }
 

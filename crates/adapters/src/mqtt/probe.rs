@@ -201,7 +201,7 @@ pub async fn probe(text: &str, password: Option<String>) -> Result<Report, Error
 fn show(payload: &[u8]) -> String {
     match std::str::from_utf8(payload) {
         Ok(text) => text.chars().take(SHOWN).map(|letter| if letter.is_control() { ' ' } else { letter }).collect(),
-        Err(_) => payload.iter().take(SHOWN / 3).map(|byte| format!("{byte:02X} ")).collect(),
+        Err(_) => super::value::hexadecimal(&payload[..payload.len().min(SHOWN / 2)]),
     }
 }
 

@@ -53,10 +53,9 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     let (mut filters, mut topics) = (filter.split('/'), topic.split('/'));
     loop {
         match (filters.next(), topics.next()) {
-            (Some("#"), _) => return true,
+            (Some("#"), _) | (None, None) => return true,
             (Some("+"), Some(_)) => {}
             (Some(wanted), Some(level)) if wanted == level => {}
-            (None, None) => return true,
             _ => return false,
         }
     }
@@ -67,11 +66,10 @@ pub fn covers(wide: &str, narrow: &str) -> bool {
     let (mut wides, mut narrows) = (wide.split('/'), narrow.split('/'));
     loop {
         match (wides.next(), narrows.next()) {
-            (Some("#"), _) => return true,
+            (Some("#"), _) | (None, None) => return true,
             (_, Some("#")) | (None, Some(_)) | (Some(_), None) => return false,
             (Some("+"), Some(_)) => {}
             (Some(wide), Some(narrow)) if wide == narrow => {}
-            (None, None) => return true,
             _ => return false,
         }
     }

@@ -99,7 +99,6 @@ impl Conversion {
     fn of_plain(&self, scalar: &Scalar<'_>) -> Converted {
         match (self.value_type, scalar) {
             (ValueType::Bool, Scalar::Bool(flag)) => Converted::good(Value::Bool(*flag)),
-            (ValueType::String | ValueType::Raw, _) => self.mismatch(scalar),
             (ValueType::Float | ValueType::Int, Scalar::Number(text)) => self.number(text),
             (ValueType::Float | ValueType::Int, Scalar::Int(number)) => self.integer(*number),
             (ValueType::Float | ValueType::Int, Scalar::Unsigned(number)) => match i64::try_from(*number) {
@@ -111,10 +110,10 @@ impl Conversion {
             (ValueType::Bool, _) if self.coerce => match scalar {
                 Scalar::Number("0") | Scalar::Int(0) | Scalar::Unsigned(0) => Converted::good(Value::Bool(false)),
                 Scalar::Number("1") | Scalar::Int(1) | Scalar::Unsigned(1) => Converted::good(Value::Bool(true)),
-                _ => self.mismatch(scalar),
+                _ => mismatch(scalar),
             },
             (ValueType::Int, Scalar::Bool(flag)) if self.coerce => self.integer(i64::from(*flag)),
-            _ => self.mismatch(scalar),
+            _ => mismatch(scalar),
         }
     }
 
@@ -200,7 +199,7 @@ impl Conversion {
         #[expect(clippy::cast_precision_loss, reason = "a power of two")]
         let fits = number.fract() == 0.0 && number.abs() <= EXACT_MAX as f64;
         if !fits {
-            return self.mismatch(scalar);
+            return mismatch(scalar);
         }
         #[expect(clippy::cast_possible_truncation, reason = "whole, and within what a float holds exactly")]
         Converted::good(Value::Int(number as i64))
@@ -213,10 +212,6 @@ impl Conversion {
 
     fn is_as_it_is(&self) -> bool {
         self.scale == 1.0 && self.offset == 0.0
-    }
-
-    fn mismatch(&self, scalar: &Scalar<'_>) -> Converted {
-        Converted::bad(reason::TYPE_MISMATCH, Some(&text_of(scalar)))
     }
 
     fn labelled(&self, converted: Converted) -> Converted {
@@ -233,6 +228,17 @@ impl Conversion {
             None => converted.marked(reason::UNKNOWN_ENUM),
         }
     }
+}
+
+fn mismatch(scalar: &Scalar<'_>) -> Converted {
+    Converted::bad(reason::TYPE_MISMATCH, Some(&text_of(scalar)))
+}
+
+/// Bytes as a text of hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
+    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// A scalar as a person reads it.

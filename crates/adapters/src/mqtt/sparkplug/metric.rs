@@ -51,7 +51,7 @@ pub fn convert(metric: &Metric<'_>, kind: u32) -> Converted {
         (Wire::Int(raw), ValueType::Bool) if raw < 2 => Scalar::Bool(raw == 1),
         (Wire::Text(text), ValueType::String) => Scalar::Text(text.into()),
         (Wire::Bytes(bytes), ValueType::Raw) if bytes.len() <= BYTES_MAX => {
-            hexadecimal = bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
+            hexadecimal = crate::mqtt::value::hexadecimal(bytes);
             Scalar::Text(hexadecimal.as_str().into())
         }
         (Wire::None, _) => return Converted::bad(reason::NO_VALUE, None),

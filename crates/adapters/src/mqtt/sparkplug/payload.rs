@@ -214,7 +214,8 @@ fn decode_properties<'p>(bytes: &'p [u8], metric: &mut Metric<'p>) -> Result<(),
 /// The payload that asks an edge node for its births, by the metric's name and not by its alias (MQ-18).
 pub fn rebirth(timestamp_ms: u64) -> Vec<u8> {
     const NAME: &[u8] = b"Node Control/Rebirth";
-    let mut metric = vec![0x0A, NAME.len() as u8];
+    let mut metric = vec![0x0A];
+    put_varint(&mut metric, NAME.len() as u64);
     metric.extend_from_slice(NAME);
     metric.push(0x18);
     put_varint(&mut metric, timestamp_ms);
