@@ -94,13 +94,6 @@ impl Process {
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
 
-    /// The value of a metric, 0 when it is not there.
-    pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let text = self.get("/metrics").await;
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_default()
-    }
-
     /// Ends as on SIGTERM.
     pub(crate) async fn end(mut self) {
         self.ctx.stop.cancel();
