@@ -1,5 +1,7 @@
 //! Well-formed inputs to begin with.
 
+use adapters::mqtt::packet;
+use adapters::mqtt::sparkplug::payload;
 use bytes::BytesMut;
 use commitlog::batch::Builder;
 use commitlog::{Crash, Log, LogOptions, ManualClock, SimVfs, Uncompressed};
@@ -68,4 +70,67 @@ pub(crate) fn frames() -> Vec<Vec<u8>> {
         }
     }
     frames
+}
+
+/// Packets of a broker in both versions, alone and one after the other.
+pub(crate) fn mqtt_packets() -> Vec<Vec<u8>> {
+    let mut out = BytesMut::new();
+    for version in [packet::Version::V311, packet::Version::V5] {
+        drop(packet::publish(version, "plant/press", b"{\"v\":21.5}", true, &mut out));
+    }
+    let publish_of_version_5 = [
+        &[0x32, 37, 0, 3, b'a', b'/', b'b', 0, 9, 24, 0x26, 0, 4][..],
+        b"site\0\x05north\x02\0\0\0\x3c\x0b\x01\x03\0\0payload",
+    ]
+    .concat();
+    let small = [
+        vec![0x20, 2, 1, 0],
+        vec![0x20, 3, 0, 0, 0],
+        vec![0x20, 9, 0, 0, 6, 0x13, 0, 30, 0x21, 0, 10],
+        vec![0x90, 3, 0, 1, 1],
+        vec![0x90, 4, 0, 1, 0, 0x87],
+        vec![0x62, 2, 0, 7],
+        vec![0xD0, 0],
+        vec![0xE0, 2, 0x8E, 0],
+        publish_of_version_5,
+        out.to_vec(),
+    ];
+    let all = small.concat();
+    small.into_iter().chain([all]).collect()
+}
+
+/// Payloads of messages.
+pub(crate) fn mqtt_payloads() -> Vec<Vec<u8>> {
+    let texts: [&[u8]; 7] = [
+        b"{\"ts\":1769680800123,\"t\":21.5,\"p\":NaN,\"list\":[{\"n\":\"x\",\"v\":-1.5e3},[true,null]]}",
+        b"\xEF\xBB\xBF{\"a\":{\"b\":[1,2,3]},\"s\":\"\\u00e4\\ud83d\\ude00\\n\"}",
+        b"[[[[[[[[1]]]]]]]]",
+        b"time;temp\n2026-01-29 10:00:00;\"1,5\"\n2026-01-29 10:00:01;\"a \"\"b\"\"\"\n",
+        b"23.5 \xC2\xB0C",
+        b"$.a[0]['b c'].d[*]",
+        &[0xFF, 0xA9, 0x42, 0xAA, 0xCC, 0xCD, 0, 1],
+    ];
+    texts.iter().map(|text| text.to_vec()).collect()
+}
+
+/// Payloads of edge nodes.
+pub(crate) fn sparkplug() -> Vec<Vec<u8>> {
+    // a name, an alias, a stamp, a double, and the properties Quality and engUnit
+    let properties = [
+        &[0x0A, 7][..],
+        b"Quality",
+        &[0x0A, 7],
+        b"engUnit",
+        &[0x12, 5, 8, 7, 0x18, 0xC0, 1, 0x12, 7, 8, 12, 0x42, 3],
+        b"bar",
+    ]
+    .concat();
+    let metric = [
+        &[0x0A, 1, b't', 0x10, 7, 0x18, 0x80, 0x02, 0x20, 10, 0x69, 0, 0, 0, 0, 0, 0, 0xF8, 0x3F, 0x4A][..],
+        &[u8::try_from(properties.len()).unwrap_or_default()],
+        &properties,
+    ]
+    .concat();
+    let birth = [&[8, 5, 0x12, u8::try_from(metric.len()).unwrap_or_default()][..], &metric, &[0x18, 0]].concat();
+    vec![payload::rebirth(1_769_680_800_123), birth, vec![8, 5, 0x12, 4, 0x10, 7, 0x50, 1, 0x18, 0xFF, 1]]
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
+use adapters::mqtt::{binary, csv, json, packet, sparkplug::payload};
 use bytes::Bytes;
 use commitlog::batch::{self, Batches, Header};
 use commitlog::{Error, Log, LogOptions, ManualClock, SimVfs, Uncompressed, Vfs, state_file, times, verify};
@@ -24,7 +25,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "batches", seeds: seeds::batches, mend: mend_batches, attempt: batches },
     Target { name: "append", seeds: seeds::batches, mend: mend_batches, attempt: append },
     Target { name: "compaction", seeds: seeds::batches, mend: mend_batches, attempt: compaction },
@@ -34,6 +35,9 @@ pub const TARGETS: [Target; 8] = [
     Target { name: "state-file", seeds: || seeds::files("start-offset"), mend: mend_state, attempt: state },
     Target { name: "frames", seeds: seeds::frames, mend: |_| (), attempt: frames },
     Target { name: "records", seeds: seeds::batches, mend: |_| (), attempt: own_records },
+    Target { name: "mqtt-packets", seeds: seeds::mqtt_packets, mend: |_| (), attempt: mqtt_packets },
+    Target { name: "mqtt-payloads", seeds: seeds::mqtt_payloads, mend: |_| (), attempt: mqtt_payloads },
+    Target { name: "sparkplug", seeds: seeds::sparkplug, mend: |_| (), attempt: sparkplug },
 ];
 
 /// A segment that everything else may be wrong about.
@@ -284,6 +288,71 @@ fn own_records(bytes: &[u8]) -> Result<bool, String> {
     let mut count = 0_u64;
     let decoded = records::decode(bytes, |_| count += 1);
     Ok(decoded.is_ok() && count > 0)
+}
+
+/// What a broker sends, in both versions: the walk always goes forward and keeps no more than it was given.
+fn mqtt_packets(bytes: &[u8]) -> Result<bool, String> {
+    const LIMIT: usize = 4096;
+    let mut accepted = false;
+    for version in [packet::Version::V311, packet::Version::V5] {
+        let mut deframer = packet::Deframer::new(version, LIMIT);
+        deframer.buffer.extend_from_slice(bytes);
+        loop {
+            let before = deframer.buffer.len();
+            match deframer.next_packet() {
+                Ok(Some(packet)) => {
+                    if deframer.buffer.len() >= before {
+                        return Err(format!("{packet:?} takes no bytes"));
+                    }
+                    if let packet::Incoming::Message(message) = &packet
+                        && message.payload.len() + message.topic.len() > LIMIT
+                    {
+                        return Err("a message is larger than the limit".to_owned());
+                    }
+                    accepted = true;
+                }
+                Ok(None) | Err(_) => break,
+            }
+        }
+    }
+    Ok(accepted)
+}
+
+/// Payloads of messages: JSON, tables, layouts.
+fn mqtt_payloads(bytes: &[u8]) -> Result<bool, String> {
+    let document = json::Document::parse(bytes);
+    if let Ok(document) = &document {
+        let mut open = vec![json::Place::ROOT];
+        let mut walked = 0;
+        while let Some(place) = open.pop() {
+            walked += 1;
+            if walked > json::NODES_MAX {
+                return Err("a document has more values than the limit".to_owned());
+            }
+            open.extend(document.children(place).map(|(_, child)| child));
+        }
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        for delimiter in [',', ';'] {
+            drop(csv::rows(text, delimiter, bytes.len().is_multiple_of(2)));
+        }
+        drop(json::path(text));
+    }
+    for kind in binary::TYPES {
+        let settings = serde_json::json!({ "at": bytes.first(), "data": kind });
+        let layout = binary::Layout::read(&mut config::Object::new(&settings, ""));
+        drop(layout.and_then(|layout| layout.decode(bytes)));
+    }
+    Ok(document.is_ok())
+}
+
+/// Payloads of edge nodes.
+fn sparkplug(bytes: &[u8]) -> Result<bool, String> {
+    match payload::decode(bytes) {
+        Ok(payload) if payload.metrics.len() > payload::METRICS_MAX => Err("more metrics than the limit".to_owned()),
+        Ok(payload) => Ok(!payload.metrics.is_empty()),
+        Err(_) => Ok(false),
+    }
 }
 
 fn mend_batches(bytes: &mut [u8]) {

@@ -1,9 +1,10 @@
-//! What an adapter is: something that connects to a device and reads the tags of a poll group.
+//! What an adapter is: something that connects to a device and reads the tags of a poll group, or hears what it sends.
 //!
 //! The component writes the protocol; the host ([`crate::host`]) writes the patience. There is no backoff, no schedule,
 //! no metric and no health in an adapter, so that a mistake there is healed once for all of them.
 //!
-//! Where to look next: [`crate::modbus::adapter`] for one that speaks to devices, [`crate::simulated`] for the smallest.
+//! Where to look next: [`crate::modbus::adapter`] for one that speaks to devices, [`crate::simulated`] for the smallest,
+//! [`crate::mqtt`] for one that is sent to.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,6 +12,9 @@ use std::time::Duration;
 use model::{Classification, ValueType};
 
 use crate::sample::Cycle;
+
+/// Group of a tag that is not polled.
+pub const NO_GROUP: usize = usize::MAX;
 
 /// One named signal of an adapter; constant for its life.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,7 +33,7 @@ pub struct Tag {
     pub classification: Classification,
     /// Where the value comes from, for `metadata.source_ref`: `u=1;fc=3;a=0`.
     pub source_ref: String,
-    /// Index of its poll group.
+    /// Index of its poll group; [`NO_GROUP`] for one that is not polled.
     pub group: usize,
     /// Index of its device.
     pub device: usize,
@@ -85,6 +89,24 @@ pub enum LinkError {
         /// How many.
         timeouts: u32,
     },
+    /// The other side does not want us, and says so.
+    #[error("{target} refused: {what}")]
+    Refused {
+        /// `host:port`.
+        target: String,
+        /// What it said, and what to try.
+        what: String,
+        /// Asking again before this is of no use.
+        wait_min: Duration,
+    },
+    /// What the connection needs on this machine is not there or not usable.
+    #[error("cannot prepare the connection to {target}: {what}")]
+    Setup {
+        /// `host:port`.
+        target: String,
+        /// What is missing.
+        what: String,
+    },
     /// The bytes on the connection make no sense any more.
     #[error("the conversation with {target} is out of step: {what}")]
     OutOfStep {
@@ -100,12 +122,26 @@ impl LinkError {
     pub fn is_hang_up(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::Broken { .. })
     }
+
+    /// How long the next try should wait at least.
+    pub fn wait_min(&self) -> Duration {
+        match self {
+            Self::Refused { wait_min, .. } => *wait_min,
+            _ => Duration::ZERO,
+        }
+    }
 }
+
+/// What a source that keeps its messages until they are confirmed is owed: a number that grows with each.
+pub type Receipt = u64;
 
 /// A source connector.
 ///
+/// Two kinds of source, and any mixture: what has to be asked has poll groups; what sends by itself is heard.
+///
 /// Laws, proven for every member by `tests/it/conformance.rs`:
-/// 1. `tags`, `groups` and `devices` never change.
+/// 1. `groups` and `devices` never change. `tags` grows at its end only: a source that learns its points adds them before
+///    it reports the first sample of each, and their group is none of `groups`.
 /// 2. `connect` makes one attempt, within the adapter's own connect timeout, and may be called again at any time.
 /// 3. `poll` reads each tag of the group at most once and reports it at most once, as a value or as BAD with a reason.
 ///    After `Ok` every tag of the group was reported.
@@ -113,11 +149,20 @@ impl LinkError {
 ///    Tags reported before the error stand; the host reports the others.
 /// 5. All tags read by one answer of the device carry the same device time (MB-19).
 /// 6. A dropped `poll` leaves the adapter fit only for `connect`.
+/// 7. `hear` returns as soon as there is something to hand over, and may be dropped at any time without losing any of it:
+///    it never waits with something in the cycle. An error as in law 4; what stands in the cycle then is taken.
+/// 8. A receipt in the cycle is owed: the host calls `settle` with it, or with a later one, when everything in that cycle
+///    and in all before it is durable, in the order of hearing, and never before. What is under a receipt is never
+///    dropped for lack of room, so a source must bound what it has heard and not settled. After `connect` the receipts
+///    of the old connection are worth nothing, and settling them does nothing.
 pub trait Adapter: Send {
+    /// True if reconnecting is spread over the whole wait and not only around it: many clients share one server.
+    const FULL_JITTER: bool = false;
+
     /// What is read; the index of a tag is its number everywhere else.
     fn tags(&self) -> &[Tag];
 
-    /// Poll groups, fastest first.
+    /// Poll groups, fastest first; none for a source that only sends by itself.
     fn groups(&self) -> &[Group];
 
     /// Names of the devices behind this adapter, for metrics and health.
@@ -128,4 +173,22 @@ pub trait Adapter: Send {
 
     /// Reads the tags of a group.
     fn poll(&mut self, group: usize, cycle: &mut Cycle) -> impl Future<Output = Result<(), LinkError>> + Send;
+
+    /// Waits for what the source sends by itself.
+    fn hear(&mut self, _cycle: &mut Cycle) -> impl Future<Output = Result<(), LinkError>> + Send {
+        std::future::pending()
+    }
+
+    /// Everything up to this receipt is durable.
+    fn settle(&mut self, _upto: Receipt) {}
+
+    /// Ends the conversation politely, after the last `settle`; the connection is of no use afterwards.
+    fn close(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// What keeps the source from being all it should be although it is connected; one clause about the first device.
+    fn complaint(&self) -> Option<String> {
+        None
+    }
 }

@@ -1,4 +1,5 @@
-//! The loop that runs an adapter: connects, polls on time, judges devices, and hands samples to the outbox.
+//! The loop that runs an adapter: connects, polls on time, hears what comes by itself, judges devices, and hands samples
+//! to the outbox.
 //!
 //! Invariants:
 //! - Polls keep a fixed rate; missed ticks are counted, never caught up (MB-36).
@@ -18,7 +19,7 @@ use model::{Clock, Health, Quality, reason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::adapter::{Adapter, LinkError};
+use crate::adapter::{Adapter, LinkError, Receipt};
 use crate::device::{self, Device, State};
 use crate::metrics::{AdapterMetrics, ByCause, ByDevice, ByReason, ByResult};
 use crate::notice::{DEVICE_STATE, Notice};
@@ -39,8 +40,10 @@ const GOOD_TRAFFIC: Duration = Duration::from_secs(30);
 /// `/health` is refreshed at least this often while polls run.
 const BOARD_REFRESH: Duration = Duration::from_secs(1);
 
-/// How often the host looks at its clock when no poll makes it.
-const CLOCK_LOOK: Duration = Duration::from_secs(1);
+/// How often the host looks at its clock when no poll makes it, and at the link of a source that is not polled.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long the end waits for what is owed to the source; after it the source sends the rest once more, some day.
+const FAREWELL_MAX: Duration = Duration::from_secs(3);
 
 /// What the host needs from its process.
 #[derive(Debug, Clone)]
@@ -72,6 +75,13 @@ pub struct Host<'a, A> {
     stamper: Stamper,
     /// Number of the next notice.
     notices: i64,
+    /// Number of the next dead letter.
+    letters: i64,
+    /// The newest receipt that is owed, and the newest that was settled.
+    owed: Receipt,
+    settled: Receipt,
+    /// When the link of a source that is not polled is looked at next.
+    look_at: Instant,
     link: Link,
     backoff: Backoff,
     shown: Option<(Health, Instant)>,
@@ -118,6 +128,10 @@ impl<'a, A: Adapter> Host<'a, A> {
             told: vec![false; devices.len()],
             stamper: Stamper::new(Arc::clone(&around.watch), around.epoch, adapter.tags().len(), around.boot_hold),
             notices: 0,
+            letters: 0,
+            owed: 0,
+            settled: 0,
+            look_at: now,
             adapter,
             outbox,
             around,
@@ -125,7 +139,11 @@ impl<'a, A: Adapter> Host<'a, A> {
             devices,
             seq: 0,
             link: Link::Down { retry_at: now },
-            backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX, BACKOFF_JITTER_PERCENT, seed),
+            backoff: if A::FULL_JITTER {
+                Backoff::with_full_jitter(BACKOFF_MIN, BACKOFF_MAX, seed)
+            } else {
+                Backoff::new(BACKOFF_MIN, BACKOFF_MAX, BACKOFF_JITTER_PERCENT, seed)
+            },
             shown: None,
         }
     }
@@ -138,7 +156,31 @@ impl<'a, A: Adapter> Host<'a, A> {
         }
         let held = self.stamper.end();
         self.put(held);
+        if matches!(self.link, Link::Up { .. }) {
+            self.farewell().await;
+        }
         self.around.metrics.link_state.set(0);
+    }
+
+    /// Settles what becomes durable while the process ends, and closes.
+    async fn farewell(&mut self) {
+        let deadline = Instant::now() + FAREWELL_MAX;
+        while self.settled < self.owed && Instant::now() < deadline {
+            tokio::select! { // cancel-safe: both arms only wait
+                () = self.outbox.settled() => self.settle(),
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        }
+        if tokio::time::timeout(LOOK, self.adapter.close()).await.is_err() {
+            tracing::debug!("the connection was cut, not closed");
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some(receipt) = self.outbox.take_settled() {
+            self.settled = receipt;
+            self.adapter.settle(receipt);
+        }
     }
 
     async fn work(&mut self) {
@@ -149,18 +191,63 @@ impl<'a, A: Adapter> Host<'a, A> {
             {
                 self.connect().await;
             }
+            self.settle();
             if let Some(group) = self.due_group() {
                 self.tick(group).await;
                 continue;
             }
+            let now = Instant::now();
+            if self.schedules.is_empty() && now >= self.look_at {
+                self.look_at = now + LOOK;
+                self.look_at_link();
+            }
             let next_tick = self.schedules.iter().map(Schedule::next).min();
-            let wake = match (next_tick, self.link) {
-                (Some(tick), Link::Down { retry_at }) => tick.min(retry_at),
-                (Some(tick), Link::Up { .. }) => tick,
-                (None, _) => return,
-            };
-            tokio::time::sleep_until(wake.min(Instant::now() + CLOCK_LOOK)).await;
+            let wake = next_tick.unwrap_or(self.look_at).min(now + LOOK);
+            match self.link {
+                Link::Down { retry_at } => tokio::time::sleep_until(wake.min(retry_at)).await,
+                Link::Up { .. } => self.hear(wake).await,
+            }
         }
+    }
+
+    /// Waits for what the source sends by itself, for a receipt that is due, or for the next thing to do.
+    async fn hear(&mut self, wake: Instant) {
+        self.cycle.clear();
+        self.stamper.begin();
+        let heard = tokio::select! { // cancel-safe: law 7, and the others only wait
+            heard = self.adapter.hear(&mut self.cycle) => heard,
+            () = self.outbox.settled() => return self.settle(),
+            () = tokio::time::sleep_until(wake) => return,
+        };
+        match heard {
+            Ok(()) => self.prove(),
+            Err(error) => self.link_lost(&error),
+        }
+        if !self.cycle.is_empty() {
+            self.hand_over();
+        }
+    }
+
+    /// The other side said something.
+    fn prove(&mut self) {
+        if let Link::Up { since, .. } = self.link {
+            self.link = Link::Up { since, proven: true };
+            if since.elapsed() >= GOOD_TRAFFIC {
+                self.backoff.reset();
+            }
+        }
+    }
+
+    /// A source that is not polled is as well as its link.
+    fn look_at_link(&mut self) {
+        let answered = matches!(self.link, Link::Up { .. });
+        for note in &mut self.cycle.devices {
+            *note = DeviceNote { asked: true, answered, failed: !answered, address_invalid: false };
+        }
+        if answered {
+            self.prove();
+        }
+        self.judge_devices(0);
     }
 
     /// The fastest group whose tick has come (MB-37); groups are sorted by period.
@@ -186,7 +273,7 @@ impl<'a, A: Adapter> Host<'a, A> {
         {
             self.backoff.reset();
         }
-        let delay = self.backoff.next_delay();
+        let delay = self.backoff.next_delay().max(error.wait_min());
         let retry_in_ms = delay.as_millis();
         if self.backoff.attempts() == 1 {
             tracing::warn!(error = %daemon::report(error), retry_in_ms, "no connection");
@@ -261,7 +348,6 @@ impl<'a, A: Adapter> Host<'a, A> {
 
     /// Takes the poll into account for device states, metrics and health.
     fn judge(&mut self, group: usize, missed: u64) {
-        let now = Instant::now();
         let metrics = &self.around.metrics;
         for round_trip in self.cycle.round_trips.drain(..) {
             metrics.request_rtt_ms.observe(round_trip.as_secs_f64() * 1000.0);
@@ -278,14 +364,26 @@ impl<'a, A: Adapter> Host<'a, A> {
             _ => "partial",
         };
         metrics.poll_cycles.get_or_create(&ByResult { result }).inc();
+        tracing::trace!(group, result, missed, "polled");
+        self.judge_devices(missed);
+    }
+
+    /// Takes the notes about the devices into account for their states and for health.
+    fn judge_devices(&mut self, missed: u64) {
+        let now = Instant::now();
+        let metrics = &self.around.metrics;
+        let complaint = self.adapter.complaint();
         let mut changes = Vec::new();
         let mut sentence = None;
         for (index, device) in self.devices.iter_mut().enumerate() {
             let note = self.cycle.devices[index];
             device.observe(note, missed, now);
-            let (state, why) = device.state(now);
+            let (state, why) = match (device.state(now), &complaint) {
+                ((State::Ok, _), Some(complaint)) if index == 0 => (State::Degraded, complaint.as_str()),
+                (well_or_not, _) => well_or_not,
+            };
             if state != State::Ok && sentence.is_none() {
-                sentence = Some((index, why));
+                sentence = Some((index, why.to_owned()));
             }
             let from = self.states[index];
             // Without the first answer nobody would learn that a device is back which was down when this process began.
@@ -301,7 +399,6 @@ impl<'a, A: Adapter> Host<'a, A> {
                 self.states[index] = state;
             }
         }
-        tracing::trace!(group, result, missed, "polled");
         let health = device::roll_up(&self.states);
         let stale = self.shown.is_none_or(|(shown, at)| shown != health || now.duration_since(at) >= BOARD_REFRESH);
         if !changes.is_empty() || stale {
@@ -312,7 +409,7 @@ impl<'a, A: Adapter> Host<'a, A> {
         }
     }
 
-    fn show(&mut self, health: Health, sentence: Option<(usize, &'static str)>, now: Instant) {
+    fn show(&mut self, health: Health, sentence: Option<(usize, String)>, now: Instant) {
         let board = &self.around.board;
         let text = match sentence {
             Some((device, why)) => format!("{} {why}", self.adapter.devices()[device]),
@@ -332,11 +429,26 @@ impl<'a, A: Adapter> Host<'a, A> {
         }
     }
 
-    /// Numbers the samples worth writing and puts them into the outbox.
+    /// Numbers the samples worth writing and puts them into the outbox, behind what else the cycle holds.
     fn hand_over(&mut self) {
         let now = Instant::now();
         self.look_at_clock();
+        self.learn();
         let stamp = self.stamper.stamp();
+        let receipt = self.cycle.receipt;
+        let is_owed = receipt.is_some();
+        for reason in self.cycle.discarded.drain(..) {
+            self.around.metrics.discarded.get_or_create(&ByReason { reason }).inc();
+        }
+        for mut letter in std::mem::take(&mut self.cycle.letters) {
+            (letter.at, letter.clock_state, letter.number) = (stamp.wall, stamp.state, self.letters);
+            self.letters += 1;
+            let out = self.stamper.pass(Batch::of_letter(letter).owed(is_owed, None), &stamp);
+            self.put(out);
+        }
+        for notice in std::mem::take(&mut self.cycle.notices) {
+            self.tell_owed(notice, is_owed);
+        }
         let mut backwards = 0;
         let mut worth = Vec::with_capacity(self.cycle.samples.len());
         for mut sample in self.cycle.samples.drain(..) {
@@ -351,9 +463,21 @@ impl<'a, A: Adapter> Host<'a, A> {
             worth.push(sample);
         }
         self.stamper.count_backwards(backwards);
-        if !worth.is_empty() {
-            let out = self.stamper.pass(Batch::new(worth), &stamp);
+        if !worth.is_empty() || is_owed {
+            self.owed = self.owed.max(receipt.unwrap_or_default());
+            let out = self.stamper.pass(Batch::new(worth).owed(is_owed, receipt), &stamp);
             self.put(out);
+        }
+    }
+
+    /// Makes room for tags the source has learned, before their first samples go out.
+    fn learn(&mut self) {
+        let (known, tags) = (self.reported.len(), self.adapter.tags());
+        if tags.len() > known {
+            self.outbox.learn(&tags[known..]);
+            self.transitions.grow(tags.len());
+            self.stamper.grow(tags.len());
+            self.reported.resize(tags.len(), false);
         }
     }
 
@@ -368,11 +492,16 @@ impl<'a, A: Adapter> Host<'a, A> {
     }
 
     /// Stamps and numbers a notice and sends it the way of the readings.
-    fn tell(&mut self, mut notice: Notice) {
+    fn tell(&mut self, notice: Notice) {
+        self.tell_owed(notice, false);
+    }
+
+    /// The same for a notice that belongs to what the source keeps until it is settled.
+    fn tell_owed(&mut self, mut notice: Notice, is_owed: bool) {
         let stamp = self.stamper.stamp();
         (notice.at, notice.clock_state, notice.number) = (stamp.wall, stamp.state, self.notices);
         self.notices += 1;
-        let out = self.stamper.pass(Batch::of(notice), &stamp);
+        let out = self.stamper.pass(Batch::of(notice).owed(is_owed, None), &stamp);
         self.put(out);
     }
 
@@ -388,7 +517,7 @@ impl<'a, A: Adapter> Host<'a, A> {
 }
 
 /// AC-087: one alarm of a device comes from this, and none of its tags.
-fn device_notice(device: &str, from: Option<State>, to: State, why: &'static str) -> Notice {
+fn device_notice(device: &str, from: Option<State>, to: State, why: &str) -> Notice {
     Notice {
         from: from.map(State::as_str),
         to: Some(to.as_str()),

@@ -15,6 +15,8 @@ pub const CLOCK_STEP: &str = "clock.step";
 pub const CLOCK_CORRECTION: &str = "clock.correction";
 /// A device answers, answers badly, or does not answer.
 pub const DEVICE_STATE: &str = "device.state";
+/// A source's own numbering, or the memory of its broker, shows that something is missing of which nobody knows what.
+pub const SOURCE_GAP: &str = "source.gap";
 /// Readings were dropped because the buffer was full; a row of the loss ledger (OFF-26, OFF-30).
 pub const DATA_LOSS: &str = "data_loss";
 

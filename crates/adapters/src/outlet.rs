@@ -10,7 +10,7 @@ use std::pin::Pin;
 
 use kafka::client::Settings;
 use model::{ClockState, Reading};
-use stream::message::Event;
+use stream::message::{DeadLetter, Event};
 use stream::{Connection, Publisher, Schemas, Topic};
 
 /// Resolves when the readings of one call are durable.
@@ -74,6 +74,9 @@ pub trait Outlet: Send {
     /// Hands over an event stamped by a clock of that state; `None` when the outlet is full.
     fn tell(&mut self, event: &Event<'_>, clock_state: ClockState) -> Result<Option<Ack>, OutletError>;
 
+    /// Hands over a dead letter; `None` when the outlet is full.
+    fn bury(&mut self, letter: &DeadLetter<'_>) -> Result<Option<Ack>, OutletError>;
+
     /// Starts anew after an [`Ack`] failed; what was not acknowledged will be sent again.
     fn reopen(&mut self) -> Result<(), OutletError>;
 
@@ -85,6 +88,8 @@ pub trait Outlet: Send {
 
 /// Where events go.
 const EVENTS: Topic = Topic::EventsRaw;
+/// Where input goes that cannot be understood.
+const LETTERS: Topic = Topic::DlqTelemetry;
 
 /// The gateway's stream.
 #[derive(Debug)]
@@ -95,6 +100,7 @@ pub struct StreamOutlet {
     topic: Topic,
     schema_id: Option<i32>,
     event_schema_id: Option<i32>,
+    letter_schema_id: Option<i32>,
 }
 
 impl StreamOutlet {
@@ -110,7 +116,7 @@ impl StreamOutlet {
         let settings = connection.settings(bootstrap, client_id);
         let publisher = Publisher::open(&settings).map_err(|source| OutletError::Open { source })?;
         let schemas = connection.schemas(registry_url, cache_dir).map_err(|source| OutletError::Access { source })?;
-        Ok(Self { settings, publisher, schemas, topic, schema_id: None, event_schema_id: None })
+        Ok(Self { settings, publisher, schemas, topic, schema_id: None, event_schema_id: None, letter_schema_id: None })
     }
 }
 
@@ -123,6 +129,10 @@ impl Outlet for StreamOutlet {
         if self.event_schema_id.is_none() {
             let id = self.schemas.id_for(EVENTS).await.map_err(|source| OutletError::NotReady { source })?;
             self.event_schema_id = Some(id);
+        }
+        if self.letter_schema_id.is_none() {
+            let id = self.schemas.id_for(LETTERS).await.map_err(|source| OutletError::NotReady { source })?;
+            self.letter_schema_id = Some(id);
         }
         Ok(())
     }
@@ -142,6 +152,17 @@ impl Outlet for StreamOutlet {
         let pending = self
             .publisher
             .publish_event(EVENTS, schema_id, event, clock_state)
+            .map_err(|source| OutletError::Refused { source })?;
+        Ok(pending.map(|pending| -> Ack {
+            Box::pin(async move { pending.done().await.map_err(|source| OutletError::NotDurable { source }) })
+        }))
+    }
+
+    fn bury(&mut self, letter: &DeadLetter<'_>) -> Result<Option<Ack>, OutletError> {
+        let Some(schema_id) = self.letter_schema_id else { return Err(OutletError::not_ready()) };
+        let pending = self
+            .publisher
+            .publish_letter(LETTERS, schema_id, letter)
             .map_err(|source| OutletError::Refused { source })?;
         Ok(pending.map(|pending| -> Ack {
             Box::pin(async move { pending.done().await.map_err(|source| OutletError::NotDurable { source }) })

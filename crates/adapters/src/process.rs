@@ -17,6 +17,7 @@ use crate::common::Common;
 use crate::host::{Host, Surroundings};
 use crate::metrics::AdapterMetrics;
 use crate::modbus::ModbusAdapter;
+use crate::mqtt::MqttAdapter;
 use crate::outbox::Outbox;
 use crate::outlet::{Outlet, OutletError, StreamOutlet};
 use crate::pump::{Identity, Pump};
@@ -56,6 +57,23 @@ pub async fn run_with(settings: &Value, id: Option<&str>, ctx: daemon::Context) 
         let outlet = open(&plan.common, id)?;
         let identity = identity(&plan.common, crate::modbus::SPEC.type_name, &ctx);
         let adapter = ModbusAdapter::new(plan, Arc::clone(&ctx.clock));
+        return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
+    }
+    if type_name == crate::mqtt::SPEC.type_name {
+        let plan = crate::mqtt::config::plan(settings, "").map_err(invalid)?;
+        let outlet = open(&plan.common, id)?;
+        let identity = identity(&plan.common, crate::mqtt::SPEC.type_name, &ctx);
+        let password = match &plan.broker.password {
+            None => None,
+            Some(name) => {
+                Some(ctx.launch.secret(&name.0).map(|secret| secret.reveal().to_owned()).ok_or_else(|| {
+                    let message = format!("the secret {:?} was not handed over", name.0);
+                    let hint = format!("store it with `streamforge ctl secret set {}`", name.0);
+                    invalid(vec![config::Problem::new("/password", "no_secret", message, hint)])
+                })?)
+            }
+        };
+        let adapter = MqttAdapter::new(plan, &ctx.gateway_id, password, Arc::clone(&ctx.clock));
         return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
     }
     let known: Vec<&str> = crate::catalog::SPECS.iter().map(|spec| spec.type_name).collect();

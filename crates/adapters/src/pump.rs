@@ -11,7 +11,7 @@ use model::{ClockState, Reading, TextList, TextMap, flag, time_source};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::adapter::Tag;
+use crate::adapter::{Receipt, Tag};
 use crate::metrics::{AdapterMetrics, ByCause, ByQuality, ByReason};
 use crate::notice::Notice;
 use crate::outbox::{Batch, Outbox};
@@ -65,11 +65,26 @@ impl Identity {
     }
 }
 
+/// The tags there are, with their labels; grows as the source learns.
+#[derive(Debug)]
+struct Book {
+    tags: Vec<Tag>,
+    labels: Vec<Labels>,
+}
+
+impl Book {
+    fn add(&mut self, tags: Vec<Tag>, identity: &Identity) {
+        self.labels.extend(tags.iter().map(|tag| identity.labels(tag)));
+        self.tags.extend(tags);
+    }
+}
+
 /// Takes batches out of the outbox and hands them to the outlet until the outbox is closed and empty.
 #[derive(Debug)]
 pub struct Pump<'a, O> {
     pub outlet: O,
     pub outbox: &'a Outbox,
+    /// Those known at the start; others come through the outbox.
     pub tags: &'a [Tag],
     pub identity: Identity,
     pub metrics: AdapterMetrics,
@@ -80,14 +95,15 @@ impl<O: Outlet> Pump<'_, O> {
     /// Runs until the outbox is closed and everything is durable, or [`DRAIN_MAX`] after `stop`, or until the stop finds
     /// the stream away. Returns how many samples were left behind.
     pub async fn run(mut self, stop: CancellationToken) -> u64 {
-        let labels: Vec<Labels> = self.tags.iter().map(|tag| self.identity.labels(tag)).collect();
+        let mut book = Book { tags: Vec::new(), labels: Vec::new() };
+        book.add(self.tags.to_vec(), &self.identity);
         let mut on_the_way = VecDeque::new();
         let deadline = async {
             stop.cancelled().await;
             tokio::time::sleep(DRAIN_MAX).await;
         };
         tokio::select! { // the left-over is counted below, nothing is lost unseen
-            () = self.work(&labels, &mut on_the_way, &stop) => {}
+            () = self.work(&mut book, &mut on_the_way, &stop) => {}
             () = deadline => {}
         }
         let unconfirmed: usize = on_the_way.iter().map(|(batch, _): &(Batch, Ack)| batch.records()).sum();
@@ -98,7 +114,7 @@ impl<O: Outlet> Pump<'_, O> {
         left
     }
 
-    async fn work(&mut self, labels: &[Labels], on_the_way: &mut VecDeque<(Batch, Ack)>, stop: &CancellationToken) {
+    async fn work(&mut self, book: &mut Book, on_the_way: &mut VecDeque<(Batch, Ack)>, stop: &CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5), 20, 3);
         let mut stopping_since = None;
         while let Err(error) = self.outlet.ready().await {
@@ -119,10 +135,10 @@ impl<O: Outlet> Pump<'_, O> {
         backoff.reset();
         let mut last_ack = Instant::now();
         loop {
-            let full = self.fill(labels, on_the_way).await;
+            let full = self.fill(book, on_the_way).await;
             self.show_load();
             let Some((_, ack)) = on_the_way.front_mut() else {
-                if self.outbox.is_closed() && self.outbox.bytes() == 0 {
+                if self.outbox.is_closed() && self.outbox.is_empty() {
                     return;
                 }
                 self.outbox.changed().await;
@@ -147,8 +163,12 @@ impl<O: Outlet> Pump<'_, O> {
             };
             match acknowledged {
                 Some(Ok(())) => {
-                    let count = on_the_way.pop_front().map_or(0, |(batch, _)| batch.samples.len());
-                    self.metrics.acknowledged.inc_by(count as u64);
+                    if let Some((batch, _)) = on_the_way.pop_front() {
+                        self.metrics.acknowledged.inc_by(batch.samples.len() as u64);
+                        if let Some(receipt) = batch.receipt {
+                            self.outbox.settle(receipt);
+                        }
+                    }
                     self.board.set_ready(true);
                     backoff.reset();
                     last_ack = Instant::now();
@@ -172,13 +192,41 @@ impl<O: Outlet> Pump<'_, O> {
     }
 
     /// Sends what fits; true if more may not be sent before an acknowledgement.
-    async fn fill(&mut self, labels: &[Labels], on_the_way: &mut VecDeque<(Batch, Ack)>) -> bool {
+    async fn fill(&mut self, book: &mut Book, on_the_way: &mut VecDeque<(Batch, Ack)>) -> bool {
         while on_the_way.len() < ON_THE_WAY_MAX {
             // the stream takes something again: what it did not take is told first
             let lost = self.outbox.take_lost();
             let lost = lost.map(|lost| Notice::of_loss(&lost, self.identity.epoch));
             let next = lost.map(Batch::of).or_else(|| self.outbox.pop());
             let Some(mut batch) = next else { return false };
+            book.add(self.outbox.take_learned(), &self.identity);
+            if batch.records() == 0 {
+                pass(batch.receipt, on_the_way);
+                continue;
+            }
+            if let Some(letter) = &batch.letter {
+                let buried = letter.with_letter(&self.identity, false, |letter| self.outlet.bury(letter));
+                let buried = match buried {
+                    // larger than the stream takes: what fits is worth more than nothing
+                    Err(_) if letter.payload.len() > crate::letter::CUT_BYTES => {
+                        letter.with_letter(&self.identity, true, |letter| self.outlet.bury(letter))
+                    }
+                    other => other,
+                };
+                match buried {
+                    Ok(Some(ack)) => on_the_way.push_back((batch, ack)),
+                    Ok(None) => {
+                        self.outbox.put_back(batch);
+                        return true;
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %daemon::report(&error), source = letter.source, "dead letter discarded");
+                        self.metrics.discarded.get_or_create(&ByReason { reason: "refused" }).inc();
+                        pass(batch.receipt, on_the_way);
+                    }
+                }
+                continue;
+            }
             if let Some(notice) = &batch.notice {
                 match notice.with_event(&self.identity, |event| self.outlet.tell(event, notice.clock_state)) {
                     Ok(Some(ack)) => on_the_way.push_back((batch, ack)),
@@ -189,6 +237,7 @@ impl<O: Outlet> Pump<'_, O> {
                     Err(error) => {
                         tracing::error!(error = %daemon::report(&error), kind = notice.kind, "event discarded");
                         self.metrics.discarded.get_or_create(&ByReason { reason: "refused" }).inc();
+                        pass(batch.receipt, on_the_way);
                     }
                 }
                 continue;
@@ -197,7 +246,7 @@ impl<O: Outlet> Pump<'_, O> {
                 let rest = batch.split_off(READINGS_MAX);
                 self.outbox.put_back(rest);
             }
-            match self.send(&batch.samples, labels) {
+            match self.send(&batch.samples, book) {
                 Ok((ack, taken)) => {
                     self.count(&batch.samples[..taken]);
                     let rest = batch.split_off(taken);
@@ -216,6 +265,7 @@ impl<O: Outlet> Pump<'_, O> {
                     // One reading that can never be sent must not hold up the others.
                     tracing::error!(error = %daemon::report(&error), tag = batch.samples[0].tag, "reading discarded");
                     self.metrics.discarded.get_or_create(&ByReason { reason: "refused" }).inc();
+                    pass(batch.receipt, on_the_way);
                 }
                 Err(_) => {
                     let half = batch.samples.len() / 2;
@@ -230,15 +280,15 @@ impl<O: Outlet> Pump<'_, O> {
         true
     }
 
-    fn send(&mut self, samples: &[Sample], labels: &[Labels]) -> Result<(Ack, usize), OutletError> {
-        let extended: Vec<Vec<(&str, &str)>> =
-            samples.iter().map(|sample| extra_labels(sample, labels.get(sample.tag))).collect();
+    fn send(&mut self, samples: &[Sample], book: &Book) -> Result<(Ack, usize), OutletError> {
+        let added: Vec<Added<'_>> =
+            samples.iter().map(|sample| Added::of(sample, book.labels.get(sample.tag))).collect();
         let readings: Vec<Reading<'_>> = samples
             .iter()
-            .zip(&extended)
-            .filter_map(|(sample, extended)| {
-                let (tag, labels) = (self.tags.get(sample.tag)?, labels.get(sample.tag)?);
-                Some(reading(sample, tag, labels, extended, self.identity.epoch))
+            .zip(&added)
+            .filter_map(|(sample, added)| {
+                let (tag, labels) = (book.tags.get(sample.tag)?, book.labels.get(sample.tag)?);
+                Some(reading(sample, tag, labels, added, self.identity.epoch))
             })
             .collect();
         self.outlet.send(&readings)
@@ -261,32 +311,59 @@ impl<O: Outlet> Pump<'_, O> {
     }
 }
 
-/// All labels of a sample that has more than its tag's; empty (and without memory) for the usual one.
-fn extra_labels<'a>(sample: &'a Sample, labels: Option<&'a Labels>) -> Vec<(&'a str, &'a str)> {
-    let extra = [("raw_value", &sample.raw), ("source_status", &sample.status)];
-    if extra.iter().all(|(_, text)| text.is_none()) {
-        return Vec::new();
+/// A receipt without anything that has still to become durable: due when all before it is.
+fn pass(receipt: Option<Receipt>, on_the_way: &mut VecDeque<(Batch, Ack)>) {
+    if receipt.is_some() {
+        on_the_way.push_back((Batch::default().owed(true, receipt), Box::pin(std::future::ready(Ok(())))));
     }
-    let own = labels.into_iter().flat_map(|labels| &labels.pairs).map(|(key, value)| (*key, value.as_str()));
-    own.chain(extra.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?)))).collect()
+}
+
+/// What a sample has beyond its tag's; empty (and without memory) for the usual one.
+#[derive(Debug)]
+struct Added<'a> {
+    /// All labels, the tag's own included, where there are more.
+    labels: Vec<(&'a str, &'a str)>,
+    flags: Vec<&'a str>,
+    tags: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Added<'a> {
+    fn of(sample: &'a Sample, labels: Option<&'a Labels>) -> Self {
+        let extra = sample.extra.as_deref();
+        let device_time_raw = extra.and_then(|extra| extra.device_time_raw.as_deref());
+        let further = [
+            ("raw_value", sample.raw.as_deref()),
+            ("source_status", sample.status.as_deref()),
+            ("device_time_raw", device_time_raw),
+        ];
+        let mut all = Vec::new();
+        if further.iter().any(|(_, text)| text.is_some()) {
+            let own = labels.into_iter().flat_map(|labels| &labels.pairs).map(|(key, value)| (*key, value.as_str()));
+            all.extend(own.chain(further.into_iter().filter_map(|(key, text)| Some((key, text?)))));
+        }
+        let mut flags = Vec::new();
+        if !sample.flags.is_empty() {
+            flags.extend(sample.flags.names());
+            flags.extend(sample.gap_before.then_some(flag::GAP_BEFORE));
+            flags.extend(sample.clock_step.then_some(flag::CLOCK_STEP));
+        }
+        let tags = extra.into_iter().flat_map(|extra| &extra.tags).map(|(key, value)| (&**key, &**value)).collect();
+        Self { labels: all, flags, tags }
+    }
 }
 
 /// from the device's stamp to the gateway's; unknown while the gateway's is not believed, and where the device has
 /// no clock (REC-02).
 fn skew_ms(sample: &Sample, time_source: &str) -> Option<i64> {
-    let known = sample.clock_state != ClockState::Unsynced && time_source != time_source::ACQUISITION;
+    let own = time_source != time_source::ACQUISITION && time_source != time_source::GATEWAY;
+    let known = sample.clock_state != ClockState::Unsynced && own;
     known.then(|| sample.gateway_time.micros_since(sample.device_time) / 1000)
 }
 
-fn reading<'a>(
-    sample: &'a Sample,
-    tag: &'a Tag,
-    labels: &'a Labels,
-    extended: &'a [(&'a str, &'a str)],
-    epoch: i64,
-) -> Reading<'a> {
+fn reading<'a>(sample: &'a Sample, tag: &'a Tag, labels: &'a Labels, added: &'a Added<'a>, epoch: i64) -> Reading<'a> {
     // for a source without a clock the moment of the answer is the device time.
-    let time_source = time_source::ACQUISITION;
+    let time_source = sample.time_source;
+    let unit = sample.extra.as_deref().and_then(|extra| extra.unit.as_deref());
     let value = match &sample.value {
         Value::Null => model::Value::Null,
         Value::Float(number) => model::Value::Float(*number),
@@ -301,7 +378,7 @@ fn reading<'a>(
         value,
         value_type: tag.value_type,
         value_label: sample.label.as_deref(),
-        unit: tag.unit.as_deref(),
+        unit: unit.or(tag.unit.as_deref()),
         quality: sample.verdict.quality(),
         quality_reason: sample.verdict.reason(),
         reasons: TextList::Slice(sample.verdict.codes()),
@@ -314,12 +391,13 @@ fn reading<'a>(
         epoch,
         seq: sample.seq,
         flags: TextList::Slice(match (sample.gap_before, sample.clock_step) {
+            _ if !added.flags.is_empty() => &added.flags,
             (false, false) => &[],
             (true, false) => &[flag::GAP_BEFORE],
             (false, true) => &[flag::CLOCK_STEP],
             (true, true) => &[flag::GAP_BEFORE, flag::CLOCK_STEP],
         }),
-        metadata: if extended.is_empty() { TextMap::Packed(&labels.packed) } else { TextMap::Slice(extended) },
-        tags: TextMap::default(),
+        metadata: if added.labels.is_empty() { TextMap::Packed(&labels.packed) } else { TextMap::Slice(&added.labels) },
+        tags: TextMap::Slice(&added.tags),
     }
 }

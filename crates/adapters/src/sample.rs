@@ -6,7 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{ClockState, Quality, Timestamp};
+use model::{ClockState, Quality, Timestamp, flag, time_source};
+
+use crate::adapter::Receipt;
+use crate::letter::Letter;
+use crate::notice::Notice;
 
 /// Most reason codes a sample carries; further ones are not recorded, the worst always is.
 pub const CODES_MAX: usize = 4;
@@ -81,6 +85,59 @@ impl Verdict {
     }
 }
 
+/// Facts about a sample that are not its quality, as a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags(u8);
+
+impl Flags {
+    pub const NONE: Self = Self(0);
+    /// The first value after a subscription.
+    pub const INITIAL: Self = Self(1);
+    /// Kept by a broker for whoever subscribes.
+    pub const RETAINED: Self = Self(2);
+    /// Stored by the source and sent later.
+    pub const HISTORICAL: Self = Self(4);
+    pub const TRANSIENT: Self = Self(8);
+
+    const NAMES: [(Self, &str); 4] = [
+        (Self::INITIAL, flag::INITIAL),
+        (Self::RETAINED, flag::RETAINED),
+        (Self::HISTORICAL, flag::HISTORICAL),
+        (Self::TRANSIENT, flag::TRANSIENT),
+    ];
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// True if all of `other` are in this set.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Their names.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
+    }
+}
+
+/// What some sources add to a sample; shared by the samples of one message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extra {
+    /// Engineering unit as the source says it, where it differs from the tag's.
+    pub unit: Option<Box<str>>,
+    /// The stamp of the source as it came, where it cannot be used.
+    pub device_time_raw: Option<Box<str>>,
+    /// Free texts.
+    pub tags: Vec<(Box<str>, Box<str>)>,
+}
+
 /// One value of one tag.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -90,8 +147,12 @@ pub struct Sample {
     /// State text of an enumerated value.
     pub label: Option<Arc<str>>,
     pub verdict: Verdict,
-    /// When the answer was complete.
+    /// When the answer was complete, or what the source stamped.
     pub device_time: Timestamp,
+    /// Who stamped it, one of [`time_source`].
+    pub time_source: &'static str,
+    pub flags: Flags,
+    pub extra: Option<Arc<Extra>>,
     /// When the sample was complete; set by the host.
     pub gateway_time: Timestamp,
     /// What the clock behind both times is worth; set by the host.
@@ -117,6 +178,9 @@ impl Sample {
             label: None,
             verdict: Verdict::good(),
             device_time,
+            time_source: time_source::ACQUISITION,
+            flags: Flags::NONE,
+            extra: None,
             gateway_time: device_time,
             clock_state: ClockState::default(),
             clock_step: false,
@@ -130,6 +194,11 @@ impl Sample {
     /// No value, for a reason.
     pub fn bad(tag: usize, code: &'static str, device_time: Timestamp) -> Self {
         Self { verdict: Verdict::bad(code), ..Self::new(tag, Value::Null, device_time) }
+    }
+
+    /// True if the device time is of the gateway's own clock, so that it follows when that is set.
+    pub fn is_stamped_here(&self) -> bool {
+        self.time_source == time_source::ACQUISITION || self.time_source == time_source::GATEWAY
     }
 
     /// Memory it takes while it waits, in bytes.
@@ -168,6 +237,12 @@ pub struct Cycle {
     pub discarded: Vec<&'static str>,
     /// One per device.
     pub devices: Vec<DeviceNote>,
+    /// Input that could not be understood, with its exact bytes.
+    pub letters: Vec<Letter>,
+    /// What is to be told beside the values.
+    pub notices: Vec<Notice>,
+    /// To be settled when everything else in here is durable, and everything reported before it.
+    pub receipt: Option<Receipt>,
 }
 
 impl Cycle {
@@ -182,6 +257,15 @@ impl Cycle {
         self.round_trips.clear();
         self.discarded.clear();
         self.devices.fill(DeviceNote::default());
+        self.letters.clear();
+        self.notices.clear();
+        self.receipt = None;
+    }
+
+    /// True if there is nothing in it for the stream, nothing to count and nothing to settle.
+    pub fn is_empty(&self) -> bool {
+        let nothing = self.samples.is_empty() && self.letters.is_empty() && self.notices.is_empty();
+        nothing && self.discarded.is_empty() && self.receipt.is_none()
     }
 }
 

@@ -88,6 +88,12 @@ impl Stamper {
         self.watch.stamp()
     }
 
+    /// There are that many tags now; new ones know of all steps so far.
+    pub fn grow(&mut self, tags: usize) {
+        let steps = self.watch.stamp().steps;
+        self.told.resize(tags.max(self.told.len()), steps);
+    }
+
     /// Counts durations that were negative.
     pub fn count_backwards(&self, count: u64) {
         if count > 0 {
@@ -97,8 +103,11 @@ impl Stamper {
 
     /// Stamps a sample that is to be written; true when its duration was negative.
     pub fn mark(&mut self, sample: &mut Sample, stamp: &Stamp) -> bool {
-        let (time, backwards) = acquired(sample.device_time, &self.began, stamp);
-        sample.device_time = time;
+        let backwards = sample.is_stamped_here() && {
+            let (time, backwards) = acquired(sample.device_time, &self.began, stamp);
+            sample.device_time = time;
+            backwards
+        };
         sample.gateway_time = stamp.wall;
         sample.clock_state = stamp.state;
         if let Some(told) = self.told.get_mut(sample.tag) {

@@ -29,6 +29,11 @@ impl Transitions {
         Self { missing: vec![None; tags], reminders: vec![None; devices] }
     }
 
+    /// There are that many tags now; new ones are well.
+    pub fn grow(&mut self, tags: usize) {
+        self.missing.resize(tags.max(self.missing.len()), None);
+    }
+
     /// True if the sample is to be written; marks the first value after a gap.
     pub fn admit(&mut self, sample: &mut Sample, device: usize, now: Instant) -> bool {
         let Some(missing) = self.missing.get_mut(sample.tag) else { return true };

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-/// Waits `initial * 2^n` up to `max`, each varied by `±jitter_percent`.
+/// Waits `initial * 2^n` up to `max`, each varied by `±jitter_percent`, or anywhere below (full jitter).
 #[derive(Debug, Clone)]
 pub struct Backoff {
     initial: Duration,
     max: Duration,
-    jitter_percent: u32,
+    /// Smallest and largest share of the wait, in percent.
+    shares: (u32, u32),
     attempt: u32,
     random: u64,
 }
@@ -15,15 +16,21 @@ pub struct Backoff {
 impl Backoff {
     /// `seed` only decorrelates processes that start together; any number will do.
     pub fn new(initial: Duration, max: Duration, jitter_percent: u32, seed: u64) -> Self {
-        Self { initial, max, jitter_percent: jitter_percent.min(100), attempt: 0, random: seed | 1 }
+        let jitter = jitter_percent.min(100);
+        Self { initial, max, shares: (100 - jitter, 100 + jitter), attempt: 0, random: seed | 1 }
+    }
+
+    /// Each wait is anything up to `initial * 2^n`: for many clients of one server that came back.
+    pub fn with_full_jitter(initial: Duration, max: Duration, seed: u64) -> Self {
+        Self { shares: (0, 100), ..Self::new(initial, max, 0, seed) }
     }
 
     /// The next wait; grows with every call until [`Backoff::reset`].
     pub fn next_delay(&mut self) -> Duration {
         let doubled = self.initial.saturating_mul(2_u32.saturating_pow(self.attempt)).min(self.max);
         self.attempt = self.attempt.saturating_add(1);
-        let span = u64::from(self.jitter_percent) * 2 + 1;
-        let percent = 100 - u64::from(self.jitter_percent) + self.next_random() % span;
+        let (low, high) = (u64::from(self.shares.0), u64::from(self.shares.1));
+        let percent = low + self.next_random() % (high - low + 1);
         let percent = u32::try_from(percent).unwrap_or(100);
         doubled * percent / 100
     }

@@ -64,12 +64,25 @@ pub mod reason {
     pub const RANGE_HARD: &str = "RANGE_HARD";
     pub const ROC_HARD: &str = "ROC_HARD";
     pub const SCHEMA_ERROR: &str = "SCHEMA_ERROR";
+    /// The source said that it, or what it speaks for, is gone.
+    pub const SOURCE_OFFLINE: &str = "SOURCE_OFFLINE";
+    /// The source itself calls its value bad.
+    pub const SERVER_BAD: &str = "SERVER_BAD";
+    pub const UNSUPPORTED_TYPE: &str = "UNSUPPORTED_TYPE";
+    pub const CONFIG_ERROR: &str = "CONFIG_ERROR";
+    pub const CARDINALITY_LIMIT: &str = "CARDINALITY_LIMIT";
     // UNCERTAIN
     pub const DEVICE_TIME_MISSING: &str = "DEVICE_TIME_MISSING";
     /// The stamp cannot be a real time: before 2000 or too long ago.
     pub const DEVICE_TIME_INVALID: &str = "DEVICE_TIME_INVALID";
     /// The stamp lies too far ahead.
     pub const DEVICE_TIME_FUTURE: &str = "DEVICE_TIME_FUTURE";
+    /// A local time that a change of the clock made mean two moments, or none.
+    pub const TIME_AMBIGUOUS: &str = "TIME_AMBIGUOUS";
+    /// A message the source's broker had kept, of which nobody knows how old it is.
+    pub const RETAINED_NO_TIME: &str = "RETAINED_NO_TIME";
+    /// The source itself doubts its value.
+    pub const SERVER_UNCERTAIN: &str = "SERVER_UNCERTAIN";
     pub const STALE: &str = "STALE";
     pub const CLOCK_UNSYNCED: &str = "CLOCK_UNSYNCED";
     // SUSPECT
@@ -98,6 +111,8 @@ pub mod flag {
     pub const GAP_BEFORE: &str = "gap_before";
     pub const REPROCESSED: &str = "reprocessed";
     pub const CLOCK_STEP: &str = "clock_step";
+    /// The source says that the value is not worth storing for long.
+    pub const TRANSIENT: &str = "transient";
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use kafka::client::{Batch, Error, Producer, SendError, Settings};
 use model::{Classification, ClockState, Reading};
 
 use crate::Topic;
-use crate::message::{Event, telemetry};
+use crate::message::{DeadLetter, Event, telemetry};
 use crate::partitioner::partition_for;
 use crate::topics::PARTITIONS;
 
@@ -88,6 +88,26 @@ impl Publisher {
         ];
         let partition = partition_for(key, PARTITIONS);
         match batch.send(topic.name(), partition, key, payload, event.gateway_time.as_millis(), &headers) {
+            Ok(()) => Ok(Some(batch.finish())),
+            Err(SendError::QueueFull) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Publishes a dead letter under its own key; `None` when the queue of unacknowledged records is full.
+    pub fn publish_letter(
+        &mut self,
+        topic: Topic,
+        schema_id: i32,
+        letter: &DeadLetter<'_>,
+    ) -> Result<Option<kafka::client::Pending>, SendError> {
+        let Self { producer, payload, .. } = self;
+        payload.clear();
+        letter.encode(payload, schema_id);
+        let batch = producer.batch();
+        let headers: [(&str, &[u8]); 1] = [(header::GATEWAY, letter.gateway_id.as_bytes())];
+        let partition = partition_for(letter.key, PARTITIONS);
+        match batch.send(topic.name(), partition, letter.key, payload, letter.timestamp_ms, &headers) {
             Ok(()) => Ok(Some(batch.finish())),
             Err(SendError::QueueFull) => Ok(None),
             Err(error) => Err(error),

@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Sim(Sim),
     /// Check a gateway document and print every problem in it
     Check(Check),
-    /// Read one address of a device and show all ways to decode it
+    /// Read one address of a device and show all ways to decode it, or listen to a broker for some seconds
     Probe(Probe),
     /// Look at a stream and administer it
     #[command(subcommand)]
@@ -90,6 +90,7 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Probe {
-    /// modbus://HOST[:PORT]/UNIT?address=40001[&type=float32][&timeout_ms=1000]
+    /// modbus://HOST[:PORT]/UNIT?address=40001[&type=float32], or mqtts://HOST[:PORT]?filter=plant/%23[&seconds=10]
+    /// [&username=NAME][&ca_file=PATH] with the password in SF_MQTT_PASSWORD
     pub(crate) url: String,
 }

@@ -51,8 +51,14 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// One read of a device.
+/// One read of a device, or some seconds of a broker.
 async fn probe(url: &str) -> Result<(), Failure> {
+    if url.starts_with("mqtt") {
+        let password = std::env::var("SF_MQTT_PASSWORD").ok();
+        let heard = adapters::mqtt::probe::probe(url, password).await;
+        say::line(&heard.map_err(|error| Failure::from_error(TRY_AGAIN, &error))?.to_string());
+        return Ok(());
+    }
     let answer = adapters::probe::probe(url).await.map_err(|error| Failure::from_error(TRY_AGAIN, &error))?;
     say::line(&answer.to_string());
     Ok(())

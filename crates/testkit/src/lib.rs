@@ -4,8 +4,10 @@
 //! works against a device that behaves the same. Nothing here is linked into the data path.
 //!
 //! Where to look next: [`sim`] for the simulators, [`plant`] for what the demo plant measures,
-//! [`recording`] for readings in files, [`postgres`] for a private database server.
+//! [`recording`] for readings in files, [`postgres`] for a private database server, [`mosquitto`] for a
+//! private MQTT broker.
 
+pub mod mosquitto;
 pub mod plant;
 pub mod postgres;
 pub mod recording;

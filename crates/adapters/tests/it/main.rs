@@ -4,7 +4,9 @@
 mod clocking;
 mod conformance;
 mod faults;
+mod hearing;
 mod hosting;
+mod mqtt;
 mod plant;
 mod probing;
 mod pumping;

@@ -12,7 +12,7 @@ use adapters::sample::{Cycle, Sample};
 use daemon::clock::{ClockSource, Kernel, Memory, Rules, Watch};
 use model::{Clock, ClockState, Reading, SystemClock, Timestamp};
 use serde_json::{Value, json};
-use stream::message::Event;
+use stream::message::{DeadLetter, Event};
 use testkit::sim::modbus::{Memory as Registers, Simulator};
 use tokio::time::Instant;
 
@@ -22,7 +22,13 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// What a test wants to know of a reading.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Seen {
+    pub(crate) asset: String,
+    pub(crate) asset_path: Option<String>,
     pub(crate) parameter: String,
+    pub(crate) unit: Option<String>,
+    pub(crate) time_source: String,
+    pub(crate) flags: Vec<String>,
+    pub(crate) tags: Vec<(String, String)>,
     pub(crate) value: String,
     pub(crate) quality: &'static str,
     pub(crate) reason: Option<String>,
@@ -40,7 +46,13 @@ pub(crate) struct Seen {
 impl Seen {
     fn of(reading: &Reading<'_>) -> Self {
         Self {
+            asset: reading.asset_id.to_owned(),
+            asset_path: reading.asset_path.map(str::to_owned),
             parameter: reading.parameter.to_owned(),
+            unit: reading.unit.map(str::to_owned),
+            time_source: reading.time_source.to_owned(),
+            flags: reading.flags.iter().map(str::to_owned).collect(),
+            tags: reading.tags.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             value: format!("{:?}", reading.value),
             quality: reading.quality.as_str(),
             reason: reading.quality_reason.map(str::to_owned),
@@ -78,10 +90,20 @@ impl Told {
     }
 }
 
+/// What a test wants to know of a dead letter.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Buried {
+    pub(crate) id: String,
+    pub(crate) reason: String,
+    pub(crate) detail: String,
+    pub(crate) payload: Vec<u8>,
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     seen: Vec<Seen>,
     told: Vec<Told>,
+    buried: Vec<Buried>,
     full_for_events: usize,
     calls: usize,
     not_ready: usize,
@@ -109,6 +131,11 @@ impl Kept {
     /// All durable events so far, of one kind.
     pub(crate) fn told(&self, kind: &str) -> Vec<Told> {
         self.with(|inner| inner.told.iter().filter(|told| told.kind == kind).cloned().collect())
+    }
+
+    /// All durable dead letters so far.
+    pub(crate) fn buried(&self) -> Vec<Buried> {
+        self.with(|inner| inner.buried.clone())
     }
 
     /// Has no room for the next events.
@@ -229,6 +256,24 @@ impl Outlet for Kept {
             });
             Ok(Some(ack))
         })
+    }
+
+    fn bury(&mut self, letter: &DeadLetter<'_>) -> Result<Option<Ack>, OutletError> {
+        let shared = self.clone();
+        let buried = Buried {
+            id: letter.id(),
+            reason: letter.reason.to_owned(),
+            detail: letter.detail.to_owned(),
+            payload: letter.payload.to_vec(),
+        };
+        let ack: Ack = Box::pin(async move {
+            while shared.with(|inner| inner.silent) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            shared.with(|inner| inner.buried.push(buried));
+            Ok(())
+        });
+        Ok(Some(ack))
     }
 
     fn reopen(&mut self) -> Result<(), OutletError> {

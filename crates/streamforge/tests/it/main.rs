@@ -18,6 +18,7 @@ mod harness;
 mod identities;
 mod kills;
 mod ledger_ctl;
+mod mqtt;
 mod outage;
 mod pymodbus;
 mod replication;

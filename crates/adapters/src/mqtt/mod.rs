@@ -1,0 +1,40 @@
+//! MQTT 5 and 3.1.1: listens to topics of a broker and acknowledges each message when its values are durable.
+//!
+//! Only listens: what is ever published is a request for births to a Sparkplug edge node, and the adapter's own status
+//! where that is switched on (MQ-11, G-01).
+//!
+//! Where to look next: [`config`] for the settings, [`session`] for what is owed to the broker, [`extract`] for what
+//! becomes of a message, [`sparkplug`] for edge nodes, [`probe`] for a first look at a broker.
+
+pub mod adapter;
+pub mod binary;
+pub mod config;
+pub mod connection;
+pub mod csv;
+pub mod extract;
+pub mod json;
+pub mod mapping;
+pub mod memory;
+pub mod packet;
+pub mod points;
+pub mod probe;
+pub mod schema;
+pub mod session;
+pub mod sparkplug;
+pub mod time;
+pub mod tls;
+pub mod topic;
+pub mod value;
+
+pub use adapter::MqttAdapter;
+
+/// The entry of the catalog.
+pub const SPEC: ::config::Spec = ::config::Spec {
+    kind: ::config::Kind::Adapter,
+    type_name: "mqtt",
+    summary: "Listens to topics of an MQTT broker: JSON, numbers, tables, bytes, or Sparkplug B.",
+    schema: schema::schema,
+    validate: |value, pointer| config::plan(value, pointer).err().unwrap_or_default(),
+    // topics bring points while it runs
+    points: |_| None,
+};

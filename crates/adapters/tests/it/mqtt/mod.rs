@@ -1,0 +1,11 @@
+//! MQTT against a broker somebody else wrote: mosquitto, on a port and in a folder of its own.
+//!
+//! Needs `SF_TEST_EXTERNAL=1` and the programs of the packages mosquitto and mosquitto-clients; says `not run` otherwise.
+
+mod acknowledging;
+mod broker;
+mod listening;
+mod process;
+mod proxy;
+mod refusing;
+mod sparkplug;
