@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +26,8 @@ const TOPIC: &str = "dark";
 const PARTITIONS: i32 = 3;
 /// Calls to the disk among which the power goes: some hundred records in this load.
 const CALLS: u64 = 150;
+/// Records that the load may go on by at a time, per partition. However slow the machine is, a round does not fill the disk.
+const RECORDS_AT_ONCE: u64 = 15;
 /// Calls that a start makes, about: the power may go again meanwhile.
 const CALLS_OF_A_START: u64 = 80;
 
@@ -82,10 +84,14 @@ fn payload(partition: i32, number: u64) -> String {
     format!("{partition}/{number}/{}", "x".repeat(usize::try_from(length).unwrap()))
 }
 
-/// Sends numbered records until told to stop; returns how many went to each partition.
-fn load(producer: &ThreadedProducer<Context>, stop: &AtomicBool) -> u64 {
+/// Sends numbered records below `allowed` until told to stop; returns how many went to each partition.
+fn load(producer: &ThreadedProducer<Context>, allowed: &AtomicU64, stop: &AtomicBool) -> u64 {
     let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
+        if number >= allowed.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        }
         for partition in 0..PARTITIONS {
             let text = payload(partition, number);
             let mut record = BaseRecord::<str, str, Box<u64>>::with_opaque_to(TOPIC, Box::new(number))
@@ -98,7 +104,7 @@ fn load(producer: &ThreadedProducer<Context>, stop: &AtomicBool) -> u64 {
             }
         }
         number += 1;
-        thread::sleep(Duration::from_millis(2));
+        thread::sleep(Duration::from_millis(1));
     }
     number
 }
@@ -157,18 +163,25 @@ async fn nothing_acknowledged_is_lost_doubled_or_moved_by_power_cuts() {
     }
     let producer = ThreadedProducer::from_config_and_context(&config, Context(Arc::clone(&ledger))).unwrap();
     let (producer, stop) = (Arc::new(producer), Arc::new(AtomicBool::new(false)));
+    let allowed = Arc::new(AtomicU64::new(0));
     let sender = {
-        let (producer, stop) = (Arc::clone(&producer), Arc::clone(&stop));
-        thread::spawn(move || load(&producer, &stop))
+        let (producer, allowed, stop) = (Arc::clone(&producer), Arc::clone(&allowed), Arc::clone(&stop));
+        thread::spawn(move || load(&producer, &allowed, &stop))
     };
+    let more = || allowed.fetch_add(RECORDS_AT_ONCE, Ordering::SeqCst);
     let acknowledged = || ledger.acknowledged.lock().unwrap().iter().map(BTreeMap::len).sum::<usize>();
     for round in 1..=rounds {
         let seen = acknowledged();
+        more();
         eventually("records are acknowledged again", async || acknowledged() > seen || disk.power_is_off()).await;
         let refused = ledger.refused.lock().unwrap().clone();
         assert!(refused.is_empty(), "after {cuts} cuts: {refused:?}");
         disk.fail_call(1 + random.below(CALLS), Fault::PowerCut);
-        eventually("the power goes", async || disk.power_is_off()).await;
+        eventually("the power goes", async || {
+            more();
+            disk.power_is_off()
+        })
+        .await;
         cuts += 1;
         disk = after(&disk, &mut random);
         disk = start_again(&mut broker, disk, &mut random, &mut cuts).await;
