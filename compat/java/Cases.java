@@ -3,6 +3,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
@@ -10,6 +11,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
@@ -21,6 +23,9 @@ import java.util.stream.IntStream;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.DescribeConfigsOptions;
+import org.apache.kafka.clients.admin.DescribeTopicsOptions;
+import org.apache.kafka.clients.admin.ListTopicsOptions;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -35,6 +40,7 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.acl.AccessControlEntry;
@@ -46,6 +52,7 @@ import org.apache.kafka.common.errors.InvalidPartitionsException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.quota.ClientQuotaFilter;
 import org.apache.kafka.common.resource.PatternType;
 import org.apache.kafka.common.resource.ResourcePattern;
 import org.apache.kafka.common.resource.ResourceType;
@@ -457,6 +464,91 @@ public final class Cases {
         }
     }
 
+    /** An answer to be held against another broker's, see `--against` of compat/run.sh. */
+    private static void told(String question, Object answer) {
+        System.out.println("told " + question + ": " + answer);
+    }
+
+    /** The same where a broker may refuse. */
+    private static void told(String question, Future<?> future) throws Exception {
+        try {
+            told(question, get(future));
+        } catch (ExecutionException error) {
+            told(question, (Object) error.getCause().getClass().getSimpleName());
+        }
+    }
+
+    /** What kafbat and Redpanda Console ask for their pages, in that order: cluster, topics, settings, disk, groups with lag. */
+    private static void adminConsole() throws Exception {
+        String title = topic(2, Map.of("retention.ms", "3600000"));
+        String group = name("console");
+        produce(title, 20, 2);
+        TopicPartition place = new TopicPartition(title, 0);
+        try (KafkaConsumer<String, String> reader = consumer(settings("group.id", group))) {
+            reader.commitSync(Map.of(place, new OffsetAndMetadata(4)));
+        }
+        try (Admin admin = Admin.create(settings())) {
+            var cluster = admin.describeCluster();
+            expect(get(cluster.nodes()).size(), 1, "nodes");
+            int node = get(cluster.controller()).id();
+            expect(get(admin.listTopics().names()).contains("__consumer_offsets"), false, "internal topics are asked for apart");
+            var listed = get(admin.listTopics(new ListTopicsOptions().listInternal(true)).listings());
+            expect(listed.stream().anyMatch(t -> t.name().equals("__consumer_offsets") && t.isInternal()), true, "and then listed");
+            var described = get(admin.describeTopics(List.of(title),
+                    new DescribeTopicsOptions().includeAuthorizedOperations(true)).allTopicNames()).get(title);
+            expect(described.partitions().stream().allMatch(p -> p.leader().id() == node && p.isr().size() == 1), true, "leaders");
+            told("operations on a topic", described.authorizedOperations() == null ? null : new TreeSet<>(described.authorizedOperations()));
+
+            var topic = new ConfigResource(ConfigResource.Type.TOPIC, title);
+            var broker = new ConfigResource(ConfigResource.Type.BROKER, Integer.toString(node));
+            var options = new DescribeConfigsOptions().includeSynonyms(true).includeDocumentation(true);
+            var configs = get(admin.describeConfigs(List.of(topic, broker), options).all());
+            var retention = configs.get(topic).get("retention.ms");
+            expect(retention.value(), "3600000", "a setting");
+            expect(retention.source(), ConfigEntry.ConfigSource.DYNAMIC_TOPIC_CONFIG, "where it comes from");
+            expect(retention.type(), ConfigEntry.ConfigType.LONG, "its type");
+            expect(retention.synonyms().isEmpty(), false, "where it could come from");
+            expect(retention.documentation().isEmpty(), false, "what it does");
+            configs.get(topic).entries().stream().sorted(Comparator.comparing(ConfigEntry::name)).forEach(e -> told("setting " + e.name(), e.type()));
+            told("settings of the broker that can be changed",
+                    configs.get(broker).entries().stream().filter(e -> !e.isReadOnly()).count() > 0);
+
+            var folders = get(admin.describeLogDirs(List.of(node)).allDescriptions()).get(node);
+            expect(folders.size(), 1, "folders");
+            var folder = folders.values().iterator().next();
+            expect(folder.error() == null && folder.replicaInfos().get(place).size() > 0, true, "bytes of a partition");
+            long total = folder.totalBytes().orElse(-1), usable = folder.usableBytes().orElse(-1);
+            expect(usable > 0 && usable <= total, true, "room: " + usable + " of " + total);
+
+            var latest = get(admin.listOffsets(Map.of(place, OffsetSpec.latest())).all()).get(place).offset();
+            var committed = get(admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata()).get(place).offset();
+            expect(latest - committed, 6L, "lag");
+            var groups = get(admin.listConsumerGroups().all());
+            expect(groups.stream().anyMatch(g -> g.groupId().equals(group) && g.isSimpleConsumerGroup()), true, "a group without members");
+            var one = get(admin.describeConsumerGroups(List.of(group)).all()).get(group);
+            expect(one.state().toString() + one.members().size(), "Empty0", "its state and members");
+            told("assignor of a group without members", "'" + one.partitionAssignor() + "'");
+
+            var deleted = admin.deleteRecords(Map.of(place, RecordsToDelete.beforeOffset(5)));
+            expect(get(deleted.lowWatermarks().get(place)).lowWatermark(), 5L, "first offset");
+            expect(get(admin.listOffsets(Map.of(place, OffsetSpec.earliest())).all()).get(place).offset(), 5L, "and it is told");
+            told("deleting beyond the end", admin.deleteRecords(Map.of(place, RecordsToDelete.beforeOffset(99))).all());
+
+            told("producers", get(admin.describeProducers(List.of(place)).all()).get(place).activeProducers().size());
+            told("reassignments", admin.listPartitionReassignments().reassignments());
+            told("quorum", admin.describeMetadataQuorum().quorumInfo().thenApply(q -> q.voters().size()));
+            told("features", get(admin.describeFeatures().featureMetadata()).finalizedFeatures().keySet().stream().sorted().toList());
+            told("delegation tokens", admin.describeDelegationToken().delegationTokens());
+            told("quotas", admin.describeClientQuotas(ClientQuotaFilter.all()).entities());
+            told("three copies", admin.createTopics(List.of(new NewTopic(name("many"), 1, (short) 3))).all());
+            told("a setting that is unknown",
+                    admin.createTopics(List.of(new NewTopic(name("odd"), 1, (short) 1).configs(Map.of("no.such", "1")))).all());
+            told("deleting a group that is not there", admin.deleteConsumerGroups(List.of(name("none"))).all());
+            told("an election", admin.electLeaders(ElectionType.PREFERRED, Set.of(place)).partitions()
+                    .thenApply(m -> m.get(place).map(e -> e.getClass().getSimpleName()).orElse("done")));
+        }
+    }
+
     private static void adminAcls() throws Exception {
         String title = topic(1, Map.of());
         AclBinding binding = new AclBinding(
@@ -650,6 +742,7 @@ public final class Cases {
         cases.put("admin-list-offsets", Cases::adminListOffsets);
         cases.put("admin-groups", Cases::adminGroups);
         cases.put("admin-cluster", Cases::adminCluster);
+        cases.put("admin-console", Cases::adminConsole);
         cases.put("admin-acls", Cases::adminAcls);
         cases.put("admin-scram-users", Cases::adminScramUsers);
         cases.put("transactions", Cases::transactions);

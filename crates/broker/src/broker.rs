@@ -368,7 +368,7 @@ async fn keep_house(core: Arc<Core>, endpoints: Vec<Arc<Endpoint>>, ctx: daemon:
             _ = ticks.tick() => {}
             () = stop.cancelled() => break,
         }
-        let free = core.disk.look().and_then(|free| i64::try_from(free).ok());
+        let free = core.disk.look().and_then(|space| i64::try_from(space.free).ok());
         core.metrics.disk_free_bytes.set(free.unwrap_or(-1));
         if let Some(watch) = &core.watch {
             watch.look();

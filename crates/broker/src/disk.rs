@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use commitlog::Vfs;
+use commitlog::{Space, Vfs};
 
 /// Room for everybody.
 const ROOM: u8 = 0;
@@ -35,10 +35,11 @@ impl DiskGuard {
         guard
     }
 
-    /// Looks at the disk; returns its free bytes.
-    pub(crate) fn look(&self) -> Option<u64> {
-        match self.vfs.free_space(&self.dir) {
-            Ok(free) => {
+    /// Looks at the disk; returns how much room it has.
+    pub(crate) fn look(&self) -> Option<Space> {
+        match self.vfs.space(&self.dir) {
+            Ok(space) => {
+                let free = space.free;
                 let reserve_bytes = self.reserve_bytes;
                 let level = level(free, reserve_bytes);
                 let before = self.level.swap(level, Ordering::SeqCst);
@@ -58,7 +59,7 @@ impl DiskGuard {
                         "most of the reserve is used: all producers are told to retry"
                     ),
                 }
-                Some(free)
+                Some(space)
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot tell how much room the data disk has");

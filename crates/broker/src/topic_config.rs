@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Text = 2,
     Int = 3,
     Long = 5,
+    Double = 6,
     List = 7,
 }
 
@@ -80,6 +81,16 @@ pub(crate) const KEYS: &[Key] = &[
             } else {
                 Err("only CreateTime is supported: batches are stored as they come")
             }
+        },
+    },
+    Key {
+        name: "min.cleanable.dirty.ratio",
+        default: "0.5",
+        kind: Kind::Double,
+        summary: "share of the closed segments that is new before a compacted topic is compacted again",
+        check: |value| match value.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
+            _ => Err("must be between 0 and 1"),
         },
     },
     Key {
@@ -217,6 +228,13 @@ impl TopicConfig {
         self.get("cleanup.policy").contains("compact")
     }
 
+    fn compact_from_permille(&self) -> u16 {
+        let ratio: f64 = self.get("min.cleanable.dirty.ratio").parse().unwrap_or(0.5);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1 when it was set")]
+        let permille = (ratio * 1_000.0).round() as u16;
+        permille
+    }
+
     pub(crate) fn log_options(&self) -> LogOptions {
         let positive = |name: &str| u64::try_from(self.number(name)).ok();
         let deletes = self.get("cleanup.policy").contains("delete");
@@ -230,6 +248,7 @@ impl TopicConfig {
             retention_bytes,
             max_batch_bytes: usize::try_from(self.number("max.message.bytes")).unwrap_or(1024 * 1024),
             compact: self.compacted(),
+            compact_from_permille: self.compact_from_permille(),
             delete_retention_ms: self.number("delete.retention.ms"),
         }
     }
@@ -269,6 +288,19 @@ mod tests {
         let config = TopicConfig::parse([("cleanup.policy", Some("compact")), ("retention.ms", Some("5"))]).unwrap();
         let options = config.log_options();
         assert_eq!((options.retention_ms, options.retention_bytes, options.compact), (None, None, true));
+    }
+
+    // STR-05
+    #[test]
+    fn a_share_of_new_bytes_makes_compaction_due() {
+        let of = |given: Option<&str>| {
+            TopicConfig::parse([("min.cleanable.dirty.ratio", given)])
+                .map(|config| config.log_options().compact_from_permille)
+        };
+        assert_eq!([None, Some("0"), Some("0.125"), Some("1.0")].map(|given| of(given).unwrap()), [500, 0, 125, 1_000]);
+        for wrong in ["-0.1", "1.1", "NaN", "half"] {
+            assert!(matches!(of(Some(wrong)), Err(ConfigError::Value { .. })), "{wrong}");
+        }
     }
 
     #[test]

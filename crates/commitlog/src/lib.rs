@@ -46,4 +46,4 @@ pub use sim::{Crash, Fault, SimVfs};
 pub use slice::{Fetched, FileSlice};
 pub use transactions::{ABORTED_PER_SEGMENT_MAX, Aborted};
 pub use verify::{IndexState, Verified, VerifiedDamage, VerifiedSegment, VerifiedTail, verify};
-pub use vfs::{OpenMode, RealVfs, Vfs, VfsFile};
+pub use vfs::{OpenMode, RealVfs, Space, Vfs, VfsFile};

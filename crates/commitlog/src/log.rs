@@ -48,6 +48,8 @@ pub struct LogOptions {
     pub max_batch_bytes: usize,
     /// [`Log::compact`] removes what a newer value of the same key has replaced.
     pub compact: bool,
+    /// It does so when at least so many thousandths of the closed segments' bytes are new.
+    pub compact_from_permille: u16,
     /// Tombstones are kept for this long after the first compaction that saw them, so that readers learn of them.
     pub delete_retention_ms: i64,
 }
@@ -62,6 +64,7 @@ impl Default for LogOptions {
             retention_bytes: None,
             max_batch_bytes: 1024 * 1024,
             compact: false,
+            compact_from_permille: 500,
             delete_retention_ms: 24 * 3_600 * 1_000,
         }
     }

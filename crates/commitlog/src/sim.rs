@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::num::{to_u64, to_usize};
-use crate::vfs::{OpenMode, Vfs, VfsFile};
+use crate::vfs::{OpenMode, Space, Vfs, VfsFile};
 
 /// Unit in which a torn write reaches the disk.
 const SECTOR_BYTES: usize = 512;
@@ -258,6 +258,11 @@ impl SimVfs {
     /// Lets every sync of a file fail (true) or work (false).
     pub fn fail_syncs(&self, fail: bool) {
         self.disk().fail_syncs = fail;
+    }
+
+    /// Whether a planned power cut has come.
+    pub fn power_is_off(&self) -> bool {
+        self.disk().power_off
     }
 
     /// Takes back planned faults.
@@ -519,9 +524,10 @@ impl Vfs for SimVfs {
         Ok(())
     }
 
-    fn free_space(&self, _path: &Path) -> io::Result<u64> {
+    fn space(&self, _path: &Path) -> io::Result<Space> {
         let disk = self.disk();
-        Ok(disk.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(disk.used())))
+        let total = disk.capacity.unwrap_or(u64::MAX);
+        Ok(Space { free: total.saturating_sub(disk.used()), total })
     }
 }
 

@@ -25,6 +25,15 @@ pub enum OpenMode {
     Replace,
 }
 
+/// Room on a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes an unprivileged process may still write.
+    pub free: u64,
+    /// Bytes there are in all, used or not.
+    pub total: u64,
+}
+
 /// Folders and names.
 pub trait Vfs: Send + Sync + Debug {
     /// Opens a file.
@@ -45,8 +54,8 @@ pub trait Vfs: Send + Sync + Debug {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty folder.
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Bytes an unprivileged process may still write to the file system that holds `path`.
-    fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// Room on the file system that holds `path`.
+    fn space(&self, path: &Path) -> io::Result<Space>;
 }
 
 /// An open file. Offsets are bytes from its start.
@@ -142,9 +151,10 @@ impl Vfs for RealVfs {
         fs::remove_dir(dir)
     }
 
-    fn free_space(&self, path: &Path) -> io::Result<u64> {
+    fn space(&self, path: &Path) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(path)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
     }
 }
 

@@ -205,7 +205,7 @@ impl Access {
 }
 
 /// The rules that count for one request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rights {
     principal: Arc<str>,
     address: std::net::IpAddr,
@@ -227,6 +227,25 @@ impl Rights {
 
     pub(crate) fn operations(&self, resource: rules::Resource, name: &str) -> i32 {
         rules::operations_allowed(&self.rules, &self.who(), resource, name)
+    }
+}
+
+#[cfg(test)]
+impl Rights {
+    /// Those of somebody who may describe these topics and nothing else.
+    pub(crate) fn describing(topics: &[&str]) -> Self {
+        let principal: Arc<str> = Arc::from("User:ada");
+        let rule = |name: &&str| Rule {
+            resource: rules::Resource::Topic,
+            pattern: rules::Pattern::Literal,
+            name: (*name).to_owned(),
+            principal: principal.to_string(),
+            host: "*".to_owned(),
+            operation: rules::Operation::Describe,
+            permission: rules::Permission::Allow,
+        };
+        let rules = topics.iter().map(rule).collect();
+        Self { address: std::net::IpAddr::from([127, 0, 0, 1]), rules, principal }
     }
 }
 

@@ -59,7 +59,7 @@ impl Kind {
         match self {
             Self::Classic(group) => group.subscribed(topic).ok_or(ResponseError::NonEmptyGroup),
             Self::Consumer(group) => {
-                Ok(group.members.values().any(|member| group.subscribed(member).any(|name| name == topic)))
+                Ok(group.members.iter().any(|(id, member)| group.subscribed(id, member).any(|name| name == topic)))
             }
         }
     }

@@ -87,8 +87,10 @@ pub(crate) async fn describe_log_dirs(
         .with_log_dir(text(core.settings.data_dir.display().to_string()))
         .with_topics(topics);
     if call.version >= 4 {
-        let usable = core.disk.look().and_then(|free| i64::try_from(free).ok());
-        result.usable_bytes = usable.unwrap_or(-1);
+        let space = core.disk.look();
+        let bytes = |bytes: Option<u64>| bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+        result.total_bytes = bytes(space.map(|space| space.total));
+        result.usable_bytes = bytes(space.map(|space| space.free));
     }
     DescribeLogDirsResponse::default().with_results(vec![result])
 }

@@ -16,6 +16,7 @@ mod frames;
 mod group_peers;
 mod groups;
 mod peers;
+mod power_cuts;
 mod produce;
 mod questions;
 mod registry;

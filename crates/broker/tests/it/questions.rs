@@ -7,6 +7,7 @@ use kafka_protocol::messages::*;
 use crate::support::{TestBroker, produce};
 use crate::wire::{Wire, text, topic};
 
+const OFFSET_OUT_OF_RANGE: i16 = 1;
 const INVALID_TOPIC: i16 = 17;
 const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
 const INVALID_CONFIG: i16 = 40;
@@ -296,7 +297,8 @@ async fn a_console_gets_its_pages() {
     let folder = &folders.results[0];
     let sizes = folder.topics.iter().find(|found| found.name == topic("t")).unwrap();
     assert!(sizes.partitions[0].partition_size > 0 && sizes.partitions[1].partition_size == 0, "{sizes:?}");
-    assert!(folder.usable_bytes > 0 && folder.total_bytes != 0, "{folder:?}");
+    // KIP-827: of the file system, so that a page can show how full it is
+    assert!(folder.usable_bytes > 0 && folder.total_bytes > folder.usable_bytes, "{folder:?}");
     let groups = ListGroupsRequest::default().with_types_filter(vec![text("classic"), text("consumer")]);
     assert_eq!(wire.ask(5, &groups).await.error_code, 0);
     let quorum = wire.ask(1, &DescribeQuorumRequest::default()).await;
@@ -305,6 +307,50 @@ async fn a_console_gets_its_pages() {
     let asked = producers.with_name(topic("t")).with_partition_indexes(vec![0, 1]);
     let producers = wire.ask(0, &DescribeProducersRequest::default().with_topics(vec![asked])).await;
     assert_eq!(producers.topics[0].partitions[0].active_producers.len(), 1);
+}
+
+// STR-16: the page of a group, whose lag a console makes out of two answers, and the button that empties a topic
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_makes_out_a_lag_and_empties_a_topic() {
+    let broker = TestBroker::start().await;
+    broker.create_topic("t", 1, &[]).await;
+    for _ in 0..5 {
+        produce(&broker.producer(&[]), "t", 0, "x").await;
+    }
+    let mut wire = Wire::connect(&broker).await;
+    let group = || GroupId(text("readers"));
+    let part = offset_commit_request::OffsetCommitRequestPartition::default().with_committed_offset(2);
+    let committed =
+        offset_commit_request::OffsetCommitRequestTopic::default().with_name(topic("t")).with_partitions(vec![part]);
+    let by_position = OffsetCommitRequest::default().with_group_id(group()).with_generation_id_or_member_epoch(-1);
+    let answer = wire.ask(8, &by_position.with_topics(vec![committed])).await;
+    assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+    let listed = wire.ask(5, &ListGroupsRequest::default()).await;
+    let found: Vec<_> = listed.groups.iter().map(|group| (&*group.group_state, &*group.protocol_type)).collect();
+    assert_eq!(found, [("Empty", "")], "nobody ever joined");
+    let described = wire.ask(5, &DescribeGroupsRequest::default().with_groups(vec![group()])).await;
+    assert_eq!((&*described.groups[0].group_state, described.groups[0].members.len()), ("Empty", 0));
+    let asked = offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(None);
+    let offsets = wire.ask(8, &OffsetFetchRequest::default().with_groups(vec![asked])).await;
+    let committed = offsets.groups[0].topics[0].partitions[0].committed_offset;
+    let ask = async |wire: &mut Wire, timestamp| {
+        let part = list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp);
+        let asked = list_offsets_request::ListOffsetsTopic::default().with_name(topic("t")).with_partitions(vec![part]);
+        wire.ask(7, &ListOffsetsRequest::default().with_topics(vec![asked])).await.topics[0].partitions[0].offset
+    };
+    assert_eq!(ask(&mut wire, -1).await - committed, 3, "the lag");
+    let delete = |offset| {
+        let part = delete_records_request::DeleteRecordsPartition::default().with_offset(offset);
+        let one =
+            delete_records_request::DeleteRecordsTopic::default().with_name(topic("t")).with_partitions(vec![part]);
+        DeleteRecordsRequest::default().with_topics(vec![one])
+    };
+    for (offset, expected) in [(4, (0, 4)), (99, (OFFSET_OUT_OF_RANGE, -1)), (-1, (0, 5))] {
+        let answer = wire.ask(2, &delete(offset)).await;
+        let done = &answer.topics[0].partitions[0];
+        assert_eq!((done.error_code, done.low_watermark), expected, "{offset}");
+    }
+    assert_eq!((ask(&mut wire, -2).await, ask(&mut wire, -1).await), (5, 5), "it is empty, and goes on where it was");
 }
 
 // a topic comes into being by being asked for where the operator wants it, and nowhere else

@@ -50,6 +50,19 @@ impl TestBroker {
         self.crash_and_restart().await;
     }
 
+    /// The same on a disk that may fail before the broker serves; then there is none until the next try.
+    pub(crate) async fn try_restart_on(&mut self, vfs: Arc<dyn Vfs>) -> Result<(), broker::Error> {
+        self.vfs = vfs;
+        if let Some(handle) = self.handle.take() {
+            self.settings.listen = handle.kafka();
+            self.settings.registry_listen = handle.registry();
+        }
+        tokio::task::yield_now().await;
+        let context = daemon::Context::new("broker", "test");
+        self.handle = Some(try_launch_in(&context, self.settings.clone(), &self.vfs).await?);
+        Ok(())
+    }
+
     /// A broker whose context, and so its metrics, the test looks at.
     pub(crate) async fn start_with_context(change: impl FnOnce(&mut Settings)) -> (Self, daemon::Context) {
         let dir = tempfile::tempdir().unwrap();
@@ -158,6 +171,14 @@ async fn launch(settings: Settings, vfs: &Arc<dyn Vfs>) -> Handle {
 }
 
 async fn launch_in(context: &daemon::Context, settings: Settings, vfs: &Arc<dyn Vfs>) -> Handle {
+    try_launch_in(context, settings, vfs).await.unwrap()
+}
+
+async fn try_launch_in(
+    context: &daemon::Context,
+    settings: Settings,
+    vfs: &Arc<dyn Vfs>,
+) -> Result<Handle, broker::Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match Broker::start_on(settings.clone(), context, Arc::clone(vfs)).await {
@@ -165,7 +186,7 @@ async fn launch_in(context: &daemon::Context, settings: Settings, vfs: &Arc<dyn 
             Err(broker::Error::Listen { .. }) if Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            started => return started.unwrap(),
+            started => return started,
         }
     }
 }

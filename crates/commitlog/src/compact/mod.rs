@@ -91,8 +91,8 @@ pub(crate) struct Compaction {
 }
 
 impl Log {
-    /// Removes values that newer ones of the same key have replaced, when at least half of the closed segments was not
-    /// compacted yet. Does nothing for a log that is not compacted, and nothing when there is too little to do.
+    /// Removes values that newer ones of the same key have replaced, when enough of the closed segments was not
+    /// compacted yet (`compact_from_permille`). Does nothing for a log that is not compacted, and nothing when there is too little to do.
     ///
     /// Reads and writes up to all of the log: for a thread that may block. Between segments it asks `go_on`, and leaves
     /// the pass unfinished when that says no.
@@ -112,7 +112,7 @@ impl Log {
             None => Marks::read(&*self.vfs, &self.dir)?,
         };
         let nothing = Compacted { clean_offset: marks.clean, ..Compacted::default() };
-        if !due(&segments, marks.clean) {
+        if !due(&segments, marks.clean, options.compact_from_permille) {
             return Ok(nothing);
         }
         self.remove_replaced(&mut compaction.leftovers)?;
@@ -254,12 +254,12 @@ fn whole<'a>(
     if file.read_at(large, position)? < size { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(large) }
 }
 
-/// Whether a pass is worth it: at least half of the bytes is new.
-fn due(segments: &[Arc<Segment>], clean: i64) -> bool {
+/// Whether a pass is worth it: so many thousandths of the bytes are new.
+fn due(segments: &[Arc<Segment>], clean: i64, from_permille: u16) -> bool {
     let bytes = |segment: &&Arc<Segment>| segment.footer.file_len;
     let all: u64 = segments.iter().map(|segment| bytes(&segment)).sum();
     let dirty: u64 = segments.iter().filter(|segment| segment.footer.next > clean).map(|segment| bytes(&segment)).sum();
-    dirty > 0 && dirty.saturating_mul(2) >= all
+    dirty > 0 && dirty.saturating_mul(1_000) >= all.saturating_mul(u64::from(from_permille))
 }
 
 /// Neighbours that fit into one segment together.

@@ -174,6 +174,22 @@ fn newest_values_stay_where_they_were() {
     }
 }
 
+// STR-05: how much has to be new before all is read again
+#[test]
+fn a_pass_waits_until_enough_is_new() {
+    let (log, _) = open(&SimVfs::new(), options());
+    for key in 0..40 {
+        log.append(&mut one(key, Some("stays"))).unwrap();
+    }
+    roll(&log);
+    assert!(compact(&log, 0).segments > 0);
+    roll(&log);
+    for (compact_from_permille, due) in [(1_000, false), (600, false), (10, true), (0, false)] {
+        log.set_options(LogOptions { compact_from_permille, ..options() });
+        assert_eq!(compact(&log, 0).segments > 0, due, "{compact_from_permille}");
+    }
+}
+
 // STR-05: tombstones are kept for their time after the first pass that saw them, then they go, and nothing comes back.
 #[test]
 fn tombstones_go_when_their_time_is_over() {

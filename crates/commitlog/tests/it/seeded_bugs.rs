@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use commitlog::batch::Header;
-use commitlog::{Crash, Fault, OpenMode, SimVfs, Vfs, VfsFile};
+use commitlog::{Crash, Fault, OpenMode, SimVfs, Space, Vfs, VfsFile};
 
 use crate::laboratory::{History, crash_states, judge, work};
 
@@ -103,8 +103,8 @@ impl Vfs for Buggy {
         self.disk.remove_dir(dir)
     }
 
-    fn free_space(&self, path: &Path) -> io::Result<u64> {
-        self.disk.free_space(path)
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.disk.space(path)
     }
 }
 

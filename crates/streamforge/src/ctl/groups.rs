@@ -24,7 +24,10 @@ pub(crate) struct Groups {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List groups with their members and lag; what `ctl groups` alone does
+    /// List groups with their members and lag; what `ctl groups` alone does.
+    ///
+    /// The state `by-position` is that of a group that nobody has joined: who reads chooses its partitions itself and only
+    /// commits, as the components of a gateway do. Whether it runs shows in a lag that stays small.
     List,
     /// Show one group: what it committed, what is left, who reads
     Describe {
@@ -59,6 +62,12 @@ pub(crate) async fn groups(options: Groups) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Where a group is in its life. One that nobody has joined is empty to the protocol, and may well be read: components of a
+/// gateway choose their partitions themselves, and only commit.
+fn state(group: &GroupDescription) -> String {
+    if group.by_position { "by-position".to_owned() } else { group.state.clone() }
 }
 
 /// A group and what it committed, or a failure that names the nearest one there is.
@@ -116,13 +125,14 @@ async fn list(admin: &mut Admin, target: &Target) -> Result<(), Failure> {
         rows.push(json!({
             "group": group.id,
             "state": described.state,
+            "by_position": described.by_position,
             "members": described.members.len(),
             "lag": left,
             "topics": names,
         }));
         let figures = [described.members.len().to_string(), left.to_string()];
         let [members, left] = figures;
-        table.row([group.id.clone(), described.state, members, left, names.join(", ")]);
+        table.row([group.id.clone(), state(&described), members, left, names.join(", ")]);
     }
     print_table(target, &table, "there are no groups", || json!(rows));
     Ok(())
@@ -184,7 +194,7 @@ async fn describe(admin: &mut Admin, target: &Target, id: &str) -> Result<(), Fa
     if !target.json {
         say::line(&format!("group    {}", super::table::clean(&group.id)));
         let protocol = if group.protocol.is_empty() { String::new() } else { format!(", {}", group.protocol) };
-        say::line(&format!("state    {}{}", group.state, super::table::clean(&protocol)));
+        say::line(&format!("state    {}{}", state(&group), super::table::clean(&protocol)));
         let idle = group.members.iter().filter(|member| member.partitions.is_empty()).count();
         let idle = if idle == 0 { String::new() } else { format!(", {idle} of them without partitions") };
         say::line(&format!("members  {}{idle}\n", group.members.len()));
@@ -202,6 +212,7 @@ async fn describe(admin: &mut Admin, target: &Target, id: &str) -> Result<(), Fa
         json!({
             "group": group.id,
             "state": group.state,
+            "by_position": group.by_position,
             "protocol": group.protocol,
             "members": group.members.iter().map(member).collect::<Vec<_>>(),
             "partitions": rows,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 use crate::harness::{Broker, Printed, post, run, wait_for};
@@ -47,6 +48,18 @@ fn member(broker: &Broker, group: &str) -> BaseConsumer {
     });
     consumer.commit_consumer_state(rdkafka::consumer::CommitMode::Sync).expect("a commit");
     consumer
+}
+
+/// Commits as the components of a gateway do: at a position of its choice, without joining the group.
+fn commit_by_position(broker: &Broker, group: &str, offset: i64) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker.address("kafka"))
+        .set("group.id", group)
+        .create()
+        .expect("a consumer");
+    let mut positions = TopicPartitionList::new();
+    positions.add_partition_offset("plant", 1, Offset::Offset(offset)).expect("a position");
+    consumer.commit(&positions, rdkafka::consumer::CommitMode::Sync).expect("a commit");
 }
 
 fn row<'t>(printed: &'t Printed, name: &str) -> Vec<&'t str> {
@@ -199,6 +212,12 @@ fn groups_show_their_lag_and_are_moved_only_when_nobody_reads() {
         if moved.code == Some(0) { Ok(()) } else { Err(moved.error) }
     });
     assert_eq!(committed(&broker), [3, 3]);
+    // a group whose members have gone is not one that nobody ever joined
+    commit_by_position(&broker, "archive", 4);
+    let listed = broker.ctl(&["groups"]);
+    assert_eq!(row(&listed, "historian")[1], "Empty");
+    assert_eq!(row(&listed, "archive"), ["archive", "by-position", "0", "3", "plant"]);
+    broker.ctl(&["groups", "delete", "archive", "--execute"]).lines();
     for (to, expected) in [(["latest", ""], [5, 7]), (["offset", "1"], [1, 1]), (["time", "2000-01-01"], [0, 0])] {
         let mut words = vec!["reset-offsets", "historian", "--topic", "plant", "--execute", "--to"];
         words.extend(to.iter().filter(|word| !word.is_empty()));

@@ -1,6 +1,6 @@
 //! Where access rules are asked: one implementation of [`Guarded`] per request, and none can be served without it.
 //!
-//! Handlers know nothing of rules. What a peer may not touch is taken out of its request before the handler sees it, and
+//! Handlers know nothing of rules, but for regular expressions, whose topics are not in their request. What a peer may not touch is taken out of its request before the handler sees it, and
 //! stands in the answer afterwards with the error that Apache Kafka gives; a peer that may do everything passes untouched.
 //! Listings are cut down to what the peer may describe.
 //! The operation that each API asks for is Apache Kafka's; `tests/it/access_matrix.rs` holds the table against a broker.

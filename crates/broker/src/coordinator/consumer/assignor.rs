@@ -52,7 +52,7 @@ type Readers<'a> = BTreeMap<Uuid, (i32, BTreeSet<&'a str>)>;
 fn readers(group: &Group) -> Readers<'_> {
     let mut readers = Readers::new();
     for (id, member) in &group.members {
-        for name in group.subscribed(member) {
+        for name in group.subscribed(id, member) {
             if let Some((topic, partitions)) = group.topics.get(name) {
                 readers.entry(*topic).or_insert_with(|| (*partitions, BTreeSet::new())).1.insert(id);
             }

@@ -8,6 +8,7 @@ use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
 use super::assignor::Assignor;
+use crate::access::Rights;
 use crate::coordinator::Millis;
 
 /// Members of one group. A further one is refused with GROUP_MAX_SIZE_REACHED.
@@ -33,6 +34,18 @@ pub(crate) type Place = (Uuid, i32);
 /// Partitions of one member.
 pub(crate) type Share = BTreeSet<Place>;
 
+/// Which of the topics that its regular expression matches a member may know of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// All: access rules do not count, or not for it.
+    #[default]
+    All,
+    /// Those that it may describe.
+    Limited(Rights),
+    /// Not known between a restart and its first heartbeat: those that it reads already.
+    Unknown,
+}
+
 /// How far a member is on its way to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Progress {
@@ -55,6 +68,7 @@ pub(crate) struct Member {
     pub(crate) rebalance_ms: i64,
     pub(crate) names: BTreeSet<String>,
     pub(crate) pattern: Option<String>,
+    pub(crate) sight: Sight,
     pub(crate) assignor: Option<Assignor>,
     pub(crate) epoch: i32,
     /// The epoch before, in case the answer that told the present one was lost.
@@ -81,6 +95,8 @@ pub(crate) struct Group {
     pub(crate) topics: BTreeMap<String, (Uuid, i32)>,
     /// Topics that each regular expression of a member stands for.
     pub(crate) matches: BTreeMap<String, BTreeSet<String>>,
+    /// What is left of that for each member that may not know of all topics.
+    pub(crate) visible: BTreeMap<String, BTreeSet<String>>,
     /// The catalog of topics that was looked at last.
     pub(crate) seen: u64,
 }
@@ -108,8 +124,9 @@ impl Group {
     }
 
     /// Names of the topics that a member is subscribed to, existing or not.
-    pub(crate) fn subscribed<'a>(&'a self, member: &'a Member) -> impl Iterator<Item = &'a String> {
-        let matched = member.pattern.as_ref().and_then(|pattern| self.matches.get(pattern));
+    pub(crate) fn subscribed<'a>(&'a self, id: &str, member: &'a Member) -> impl Iterator<Item = &'a String> {
+        let pattern = member.pattern.as_ref();
+        let matched = pattern.and_then(|pattern| self.visible.get(id).or_else(|| self.matches.get(pattern)));
         member.names.iter().chain(matched.into_iter().flatten())
     }
 }
@@ -125,6 +142,8 @@ pub(crate) struct Heartbeat {
     pub(crate) rebalance_ms: Option<i32>,
     pub(crate) names: Option<BTreeSet<String>>,
     pub(crate) pattern: Option<String>,
+    /// Looked up when the heartbeat came in, so that it follows the rules as they are.
+    pub(crate) sight: Sight,
     pub(crate) assignor: Option<String>,
     pub(crate) owned: Option<Share>,
     pub(crate) client_id: String,

@@ -10,7 +10,7 @@ mod record;
 mod state;
 mod subscription;
 
-pub(crate) use group::{Beat, Group, Heartbeat, Input, Member, Next, Refused, Share, Timing};
+pub(crate) use group::{Beat, Group, Heartbeat, Input, Member, Next, Refused, Share, Sight, Timing};
 pub(crate) use record::{Part, apply, encode, resume, whole};
 pub(crate) use state::{may_commit, may_fetch, next};
 pub(crate) use subscription::{Catalog, CatalogTopic};

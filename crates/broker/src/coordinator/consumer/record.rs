@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut};
 use uuid::Uuid;
 
 use super::assignor::Assignor;
-use super::group::{Changes, Group, Member, Place, Progress, Share};
+use super::group::{Changes, Group, Member, Place, Progress, Share, Sight};
 use super::subscription::{self, Catalog};
 use crate::coordinator::Millis;
 use crate::coordinator::wire::{
@@ -232,6 +232,7 @@ pub(crate) fn resume(group: &mut Group, catalog: &Catalog, session_ms: i64, now:
     for member in group.members.values_mut() {
         member.session_ends = now + session_ms;
         member.revoke_due = (member.progress == Progress::Unrevoked).then_some(now + member.rebalance_ms);
+        member.sight = Sight::Unknown;
     }
     group.target.retain(|id, _| group.members.contains_key(id));
     subscription::resolve(group, catalog);

@@ -12,7 +12,7 @@ use kafka_protocol::error::ResponseError;
 use super::assignor::Assignor;
 use super::group::{
     AWAY, Beat, Changes, Group, Heartbeat, Input, JOINING, LEAVING, MEMBERS_MAX, Member, NAMES_MAX, Next, Place,
-    REVOKE_MS_MAX, Refused, Share, TEXT_BYTES_MAX, Timing,
+    REVOKE_MS_MAX, Refused, Share, Sight, TEXT_BYTES_MAX, Timing,
 };
 use super::reconcile::{Goal, reconcile};
 use super::subscription::{self, Catalog};
@@ -118,6 +118,9 @@ impl Step<'_> {
         (member.epoch, member.previous_epoch) = (JOINING, JOINING);
         let target = self.group.target.remove(before).unwrap_or_default();
         self.group.target.insert(beat.member_id.clone(), target);
+        if let Some(visible) = self.group.visible.remove(before) {
+            self.group.visible.insert(beat.member_id.clone(), visible);
+        }
         self.group.members.insert(beat.member_id.clone(), member);
         if let Some(instance) = &beat.instance_id {
             self.group.instances.insert(instance.clone(), beat.member_id.clone());
@@ -191,16 +194,21 @@ impl Step<'_> {
         let before = member.clone();
         member.session_ends = self.now + self.timing.session_ms;
         take_over(member, beat);
+        let resighted = member.pattern.is_some() && member.sight != before.sight;
         let mut epoch_is_due = member.names != before.names || member.pattern != before.pattern || self.changes.group;
-        if epoch_is_due || self.group.seen != self.catalog.version {
+        if epoch_is_due || resighted || self.group.seen != self.catalog.version {
+            let visible = self.group.visible.get(&member_id).cloned();
             epoch_is_due |= subscription::resolve(&mut self.group, self.catalog);
+            // who is heard of again after a restart sees what it saw
+            epoch_is_due |=
+                resighted && before.sight != Sight::Unknown && visible.as_ref() != self.group.visible.get(&member_id);
         }
         if epoch_is_due {
             self.renew_target();
         }
         self.lead(&member_id, owned.as_ref());
         let Some(member) = self.group.members.get(&member_id) else { return Err(unknown()) };
-        let told = |member: &Member| Member { session_ends: 0, ..member.clone() };
+        let told = |member: &Member| Member { session_ends: 0, sight: Sight::All, ..member.clone() };
         if told(member) != told(&before) {
             self.changes.members.insert(member_id.clone());
         }
@@ -273,6 +281,7 @@ impl Step<'_> {
 fn take_over(member: &mut Member, beat: Heartbeat) {
     member.client_id = beat.client_id;
     member.client_host = beat.client_host;
+    member.sight = beat.sight;
     if let Some(rack_id) = beat.rack_id {
         member.rack_id = Some(rack_id);
     }
@@ -342,6 +351,7 @@ mod tests {
     use super::super::record::{Part, apply, encode, resume};
     use super::super::subscription::CatalogTopic;
     use super::*;
+    use crate::access::Rights;
 
     const TIMING: Timing = Timing { session_ms: 10_000, heartbeat_ms: 1_000 };
 
@@ -602,6 +612,45 @@ mod tests {
         assert_eq!(sim.say("a", 2, None).unwrap().epoch, 3, "the topics have changed meanwhile");
         sim.pass(10_000);
         assert!(sim.group.members.is_empty() && sim.disk.len() == 2, "of an empty group its epochs are kept");
+    }
+
+    // STR-11, STR-14, KIP-848: a pattern means the topics that its member may describe, also those that come later
+    #[test]
+    fn a_pattern_means_what_its_member_may_describe() {
+        let topics = |share: &Share| share.iter().map(|(topic, _)| topic.as_u128()).collect::<BTreeSet<_>>();
+        let sight = |topics: &[&str]| Sight::Limited(Rights::describing(topics));
+        let asking = |id: &str, seen: &[&str]| Heartbeat {
+            names: None,
+            pattern: Some("t.*".to_owned()),
+            sight: sight(seen),
+            ..joining(id)
+        };
+        let mut sim = Sim::new(2);
+        sim.catalog.topics.insert("tx".to_owned(), CatalogTopic { id: Uuid::from_u128(2), partitions: 2 });
+        let joined = sim.beat(asking("a", &["t", "tnew"])).unwrap();
+        assert_eq!(topics(&joined.share.unwrap()), BTreeSet::from([1]));
+        assert!(!sim.group.topics.contains_key("tx"), "the group does not know of it either");
+        // what comes later is seen by whoever may, at the heartbeat of whoever is first
+        sim.beat(asking("b", &["tx"])).unwrap();
+        sim.catalog.version += 1;
+        sim.catalog.topics.insert("tnew".to_owned(), CatalogTopic { id: Uuid::from_u128(3), partitions: 1 });
+        sim.beat(Heartbeat { sight: sight(&["tx"]), ..hello("b", 2) }).unwrap();
+        assert_eq!(topics(&sim.group.target["a"]), BTreeSet::from([1, 3]));
+        assert_eq!(topics(&sim.group.target["b"]), BTreeSet::from([2]), "each reads what it may, and all is read");
+        // a restart forgets rights, and asks nobody to give anything back until they are known again
+        let (epoch, target) = (sim.group.epoch, sim.group.target.clone());
+        sim.restart();
+        let a = sim.group.members["a"].epoch;
+        sim.beat(Heartbeat { sight: sight(&["t", "tnew"]), ..hello("a", a) }).unwrap();
+        assert_eq!((sim.group.epoch, &sim.group.target), (epoch, &target));
+        // rules that change count from the next heartbeat on
+        let a = sim.group.members["a"].epoch;
+        sim.beat(Heartbeat { sight: sight(&["tx"]), ..hello("a", a) }).unwrap();
+        assert_eq!(sim.group.epoch, epoch + 1);
+        assert_eq!(topics(&sim.group.target["a"]), BTreeSet::from([2]));
+        let a = sim.group.members["a"].epoch;
+        sim.beat(Heartbeat { sight: Sight::All, ..hello("a", a) }).unwrap();
+        assert_eq!((sim.group.epoch, sim.group.topics.len()), (epoch + 2, 3));
     }
 
     /// A client as the protocol wants it: it gives back at once what it is told to, and says so with its next

@@ -9,7 +9,8 @@ use kafka_protocol::error::ResponseError;
 use regex_lite::Regex;
 use uuid::Uuid;
 
-use super::group::{Group, PATTERNS_MAX, Refused};
+use super::group::{Group, Member, PATTERNS_MAX, Refused, Sight};
+use crate::access::rules::{Operation, Resource};
 
 /// A topic as groups see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,8 @@ pub(super) fn check(group: &Group, pattern: &str) -> Result<(), Refused> {
     compile(pattern).map(drop)
 }
 
-/// Brings the topics of the group up to date. Returns whether they changed: topics, their ids or partition counts.
+/// Brings the topics of the group up to date. Returns whether the target has to follow: topics changed, their ids or
+/// partition counts, or somebody shall own what it may not know of any more.
 pub(super) fn resolve(group: &mut Group, catalog: &Catalog) -> bool {
     let fresh = group.seen != catalog.version;
     let patterns: BTreeSet<String> = group.members.values().filter_map(|member| member.pattern.clone()).collect();
@@ -62,17 +64,43 @@ pub(super) fn resolve(group: &mut Group, catalog: &Catalog) -> bool {
         }
     }
     group.seen = catalog.version;
-    let mut topics = BTreeMap::new();
-    for member in group.members.values() {
-        for name in group.subscribed(member) {
+    group.visible = visible(group, catalog);
+    let (mut topics, mut changed) = (BTreeMap::new(), false);
+    for (id, member) in &group.members {
+        let mut own = BTreeSet::new();
+        for name in group.subscribed(id, member) {
             if let Some(topic) = catalog.topics.get(name) {
                 topics.insert(name.clone(), (topic.id, topic.partitions));
+                own.insert(topic.id);
             }
         }
+        let target = group.target.get(id).filter(|_| group.visible.contains_key(id));
+        changed |= target.is_some_and(|target| target.iter().any(|(topic, _)| !own.contains(topic)));
     }
-    let changed = group.topics != topics;
+    changed |= group.topics != topics;
     group.topics = topics;
     changed
+}
+
+/// What each member that may not know of all topics sees of those that its pattern matches.
+fn visible(group: &Group, catalog: &Catalog) -> BTreeMap<String, BTreeSet<String>> {
+    let of_member = |(id, member): (&String, &Member)| {
+        let matched = group.matches.get(member.pattern.as_ref()?)?.iter();
+        let visible = match &member.sight {
+            Sight::All => return None,
+            Sight::Limited(rights) => {
+                matched.filter(|name| rights.may(Operation::Describe, Resource::Topic, name)).cloned().collect()
+            }
+            Sight::Unknown => {
+                let target: BTreeSet<Uuid> =
+                    group.target.get(id).into_iter().flatten().map(|(topic, _)| *topic).collect();
+                let owns = |name: &&String| catalog.topics.get(*name).is_some_and(|topic| target.contains(&topic.id));
+                matched.filter(owns).cloned().collect()
+            }
+        };
+        Some((id.clone(), visible))
+    };
+    group.members.iter().filter_map(of_member).collect()
 }
 
 fn matched(pattern: &str, catalog: &Catalog) -> BTreeSet<String> {

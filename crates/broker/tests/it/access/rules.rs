@@ -345,6 +345,39 @@ async fn listings_show_what_may_be_described() {
     assert!(answer.topics.iter().all(|topic| topic.error_code != TOPIC_DENIED || topic.topic_id.is_nil()));
 }
 
+// STR-11, STR-14: a regular expression is no way to hear of topics that may not be described
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_of_a_group_means_only_what_may_be_described() {
+    let broker = Site::start(|_| ()).await;
+    let mut admin = member(&broker, ADMIN).await;
+    add_user(&mut admin, "ada").await;
+    for name in ["a.one", "b.one", "b.two"] {
+        make_topic(&mut admin, name).await;
+    }
+    add_rules(&mut admin, vec![rule("ada", ALLOW, READ, TOPIC, "a.*"), rule("ada", ALLOW, READ, GROUP, "g")]).await;
+    let mut ada = member(&broker, "ada").await;
+    let beat = ConsumerGroupHeartbeatRequest::default().with_group_id(group("g")).with_member_id(text("m"));
+    let join = beat
+        .clone()
+        .with_subscribed_topic_regex(Some(text(".*")))
+        .with_rebalance_timeout_ms(5_000)
+        .with_topic_partitions(Some(Vec::new()));
+    let joined = ada.call(1, &join).await;
+    assert_eq!(joined.error_code, 0, "{joined:?}");
+    assert_eq!(joined.assignment.unwrap().topic_partitions.len(), 1);
+    // what she hears of is what she may describe by then
+    add_rules(&mut admin, vec![rule("ada", ALLOW, DESCRIBE, TOPIC, "b.one")]).await;
+    let more = ada.call(1, &beat.with_member_epoch(joined.member_epoch)).await;
+    assert_eq!(more.member_epoch, joined.member_epoch + 1);
+    let ids: Vec<_> = more.assignment.unwrap().topic_partitions.iter().map(|topic| topic.topic_id).collect();
+    let named =
+        ids.into_iter().map(|id| metadata_request::MetadataRequestTopic::default().with_name(None).with_topic_id(id));
+    let answer = admin.call(12, &MetadataRequest::default().with_topics(Some(named.collect()))).await;
+    let mut names: Vec<&str> = answer.topics.iter().map(|topic| topic.name.as_ref().unwrap().as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a.one", "b.one"]);
+}
+
 // STR-14: to ask for a topic that would come into being asks for the right to create it
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_create_a_topic_does_not_do_so_by_asking_for_it() {

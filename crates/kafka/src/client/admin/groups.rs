@@ -36,6 +36,8 @@ pub struct GroupDescription {
     pub state: String,
     /// How partitions are shared out.
     pub protocol: String,
+    /// Nobody has joined it: who commits chooses its partitions itself, and whether it runs cannot be told.
+    pub by_position: bool,
     pub members: Vec<MemberDescription>,
 }
 
@@ -110,6 +112,7 @@ impl Admin {
                 id: id.to_owned(),
                 state: "Dead".to_owned(),
                 protocol: String::new(),
+                by_position: false,
                 members: vec![],
             };
             return Ok(self.group_of_new_kind(node, id).await?.unwrap_or(dead));
@@ -124,7 +127,8 @@ impl Admin {
         let mut members: Vec<MemberDescription> = members.collect();
         members.sort_by(|a, b| a.id.cmp(&b.id));
         let (state, protocol) = (described.group_state.to_string(), described.protocol_data.to_string());
-        Ok(GroupDescription { id: id.to_owned(), state, protocol, members })
+        let by_position = described.protocol_type.is_empty() && state.eq_ignore_ascii_case("empty");
+        Ok(GroupDescription { id: id.to_owned(), state, protocol, by_position, members })
     }
 
     /// A group of the protocol in which the broker shares out partitions; `None` when there is none of that name.
@@ -155,7 +159,7 @@ impl Admin {
         }
         members.sort_by(|a, b| a.id.cmp(&b.id));
         let (state, protocol) = (described.group_state.to_string(), described.assignor_name.to_string());
-        Ok(Some(GroupDescription { id: id.to_owned(), state, protocol, members }))
+        Ok(Some(GroupDescription { id: id.to_owned(), state, protocol, by_position: false, members }))
     }
 
     /// All that a group has committed, by topic and partition.
