@@ -56,6 +56,13 @@ pub(crate) fn backtest(options: &Backtest, runtime: &Handle) -> Result<(), Failu
         let head = format!("{} has {} problems:", options.rules.display(), problems.len());
         Failure::new(BAD_CONFIG, format!("{head}\n{}", lines.join("\n")))
     })?;
+    let now = SystemClock.now();
+    let time = |text: &Option<String>| text.as_deref().and_then(|text| when::parse(text, now));
+    if let (Some(from), Some(to)) = (time(&options.from), time(&options.to))
+        && from >= to
+    {
+        return Err(Failure::new(USAGE, format!("--from {from} is not before --to {to}")));
+    }
     let mut admin = runtime.block_on(options.target.admin())?;
     let topic = runtime.block_on(topics::one(&mut admin, Topic::TelemetryRaw.name()))?;
     let begin = runtime.block_on(place(&mut admin, &topic, options.from.as_deref(), At::Earliest, "--from"))?;
@@ -110,6 +117,7 @@ fn replay(
         begin.iter().filter(|(partition, offset)| **offset < end_of(**partition)).map(|(p, o)| (*p, *o)).collect();
     let total: i64 = next.iter().map(|(partition, offset)| end_of(*partition) - offset).sum();
     if next.is_empty() {
+        say::note("there are no stored readings in this span: the report says nothing about these rules");
         return Ok(0);
     }
     let consumer = Consumer::open(&options.target.settings(), "sf-ctl-backtest").map_err(|error| failed(&error))?;

@@ -30,6 +30,9 @@ pub(crate) struct Record {
     /// File to write; compressed when its name ends in .gz
     #[arg(long, short)]
     output: PathBuf,
+    /// Replace the file when it is there already
+    #[arg(long)]
+    force: bool,
     /// Begin at this time: RFC 3339, a date, or an age like 1h; the oldest reading when absent
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
@@ -59,6 +62,10 @@ struct Found {
 
 /// Runs the command.
 pub(crate) fn record(options: &Record, runtime: &Handle) -> Result<(), Failure> {
+    if options.output.exists() && !options.force {
+        let text = format!("{} is there already; --force replaces it", options.output.display());
+        return Err(Failure::new(USAGE, text));
+    }
     let now = SystemClock.now();
     let from = when::option("--from", options.from.as_ref(), now)?;
     let to = when::option("--to", options.to.as_ref(), now)?;
