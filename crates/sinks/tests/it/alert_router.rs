@@ -1,4 +1,6 @@
 //! Who is told of what, and when: hours of alarms in milliseconds, without a network.
+//!
+//! Long because: each rule is a story of its own, all on the same bench and the same few alarms.
 
 use model::{Severity, Timestamp};
 use serde_json::{Value, json};

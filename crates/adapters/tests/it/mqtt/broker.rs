@@ -13,7 +13,7 @@ pub(crate) fn available() -> Result<(), String> {
 
 /// Says aloud that something did not run.
 pub(crate) fn not_run(what: &str, why: &str) {
-    writeln!(std::io::stderr(), "not run: {what} ({why})").unwrap();
+    writeln!(std::io::stderr(), "not run: {what} ({why})").expect("standard error takes a line");
 }
 
 /// A running broker; ends with this value.
