@@ -80,7 +80,7 @@ fn number(name: &str) -> Option<u64> {
 
 fn payload(partition: i32, number: u64) -> String {
     // some are longer than a sector; all together stay small, since each cut copies the whole disk
-    let length = if number % 16 == 0 { 600 } else { number * 37 % 100 };
+    let length = if number.is_multiple_of(16) { 600 } else { number * 37 % 100 };
     format!("{partition}/{number}/{}", "x".repeat(usize::try_from(length).unwrap()))
 }
 
@@ -185,7 +185,7 @@ async fn nothing_acknowledged_is_lost_doubled_or_moved_by_power_cuts() {
         cuts += 1;
         disk = after(&disk, &mut random);
         disk = start_again(&mut broker, disk, &mut random, &mut cuts).await;
-        if round % 100 == 0 {
+        if round.is_multiple_of(100) {
             println!("power_cuts: {cuts} cuts");
         }
     }
