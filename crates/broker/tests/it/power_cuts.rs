@@ -185,7 +185,7 @@ async fn nothing_acknowledged_is_lost_doubled_or_moved_by_power_cuts() {
         cuts += 1;
         disk = after(&disk, &mut random);
         disk = start_again(&mut broker, disk, &mut random, &mut cuts).await;
-        if round % 100 == 0 {
+        if round.is_multiple_of(100) {
             println!("power_cuts: {cuts} cuts");
         }
     }

@@ -24,10 +24,7 @@ pub(crate) struct Groups {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List groups with their members and lag; what `ctl groups` alone does.
-    ///
-    /// The state `by-position` is that of a group that nobody has joined: who reads chooses its partitions itself and only
-    /// commits, as the components of a gateway do. Whether it runs shows in a lag that stays small.
+    /// List groups with their members and lag; what `ctl groups` alone does
     List,
     /// Show one group: what it committed, what is left, who reads
     Describe {
