@@ -268,6 +268,7 @@ mod tests {
         Conversion { value_type, ..Conversion::default() }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "read as a literal in every case below")]
     fn of(conversion: &Conversion, scalar: Scalar<'_>) -> (Value, Option<&'static str>) {
         let converted = conversion.convert(&scalar);
         (converted.value, converted.verdict.reason())

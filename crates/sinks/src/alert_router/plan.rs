@@ -157,7 +157,13 @@ impl Plan {
             // an incident that was opened is closed, whatever the route says about ends
             let ends = follows && !takes && route.takes_beginning(notice, now);
             let keeps = |at: &usize| takes || (ends && self.destinations[*at].channel.keeps_incidents());
-            let destinations: Vec<usize> = route.destinations.iter().copied().filter(keeps).collect();
+            let mut destinations: Vec<usize> = route.destinations.iter().copied().filter(keeps).collect();
+            if follows && (takes || ends) {
+                let steps = route.escalation.iter().flat_map(|escalation| &escalation.steps);
+                let called = steps.flat_map(|(_, destinations)| destinations);
+                let incidents = called.filter(|at| self.destinations[**at].channel.keeps_incidents());
+                destinations.extend(incidents.filter(|at| !route.destinations.contains(at)));
+            }
             if !destinations.is_empty() {
                 told.push((index, destinations));
             }

@@ -178,8 +178,8 @@ impl Router {
         let wall = now.wall.as_micros();
         let to = &self.plan.destinations[destination];
         let (name, keeps_incidents) = (to.name.clone(), to.channel.keeps_incidents());
+        let begun = delivery_id(&name, notice, Transition::Activated, "");
         if !transition.is_call() {
-            let begun = delivery_id(&name, notice, Transition::Activated, "");
             let waits = |bundle: &Bundle| bundle.destination == name && bundle.holds(&notice.occurrence);
             let is_held = self.state.bundles.iter().any(|(_, bundle)| waits(bundle));
             if is_held || (keeps_incidents && !self.state.told.contains(&begun)) {
@@ -191,6 +191,9 @@ impl Router {
             return;
         }
         self.state.told.insert(id.clone(), wall);
+        if transition.is_call() && !self.state.told.contains(&begun) {
+            self.state.told.insert(begun, wall); // whoever is called later hears of the end, too
+        }
 
         let critical = notice.severity == Severity::Critical;
         let escalated = transition == Transition::Escalated;
@@ -199,19 +202,16 @@ impl Router {
             Some(route) if !critical && !escalated && !keeps_incidents => (route.digest, route.grouping.clone()),
             _ => (None, None),
         };
-        if transition.is_call()
-            && let Some(end) = self.quiet_until(destination, notice.severity, now.wall)
-        {
+        let may_wait = transition.is_call() || !keeps_incidents;
+        if may_wait && let Some(end) = self.quiet_until(destination, notice.severity, now.wall) {
             self.bundle(&format!("{name}/quiet"), Kind::Quiet, &name, None, notice, transition, wall, end);
         } else if let Some(interval) = digest {
             let due = next_aligned(self.plan.zone, now.wall, interval).as_micros();
             let key = format!("{name}/digest/{}", route_name.as_deref().unwrap_or_default());
             self.bundle(&key, Kind::Digest, &name, route_name.as_deref(), notice, transition, wall, due);
-        } else if !escalated && wall - notice.at > self.plan.old_after && (transition.is_call() || !keeps_incidents) {
+        } else if !escalated && wall - notice.at > self.plan.old_after && may_wait {
             self.old_news(&name, route_name.as_deref(), notice, transition, wall, wall);
-        } else if (transition.is_call() || !keeps_incidents)
-            && self.floods(destination, critical && transition.is_call(), wall)
-        {
+        } else if may_wait && self.floods(destination, critical && transition.is_call(), wall) {
             self.add_to_flood(destination, notice, transition, wall);
         } else if let Some(grouping) = grouping {
             let fields: Vec<(String, String)> =

@@ -531,6 +531,22 @@ fn nobody_acknowledges_and_the_next_one_is_called() {
 }
 
 #[test]
+fn an_incident_that_an_escalation_opened_is_closed() {
+    // RTE-06, the PagerDuty contract
+    let ladder = json!({ "routes": [{ "destinations": ["chat"],
+        "escalation": [{ "after": "5min", "destinations": ["oncall"] }] }] });
+    let mut bench = Bench::new(&ladder);
+    let (seen, soon) = (bench.activate("pump_1", Severity::High), bench.activate("pump_2", Severity::High));
+    bench.ack(&soon);
+    bench.pass(5 * MINUTE);
+    bench.ack(&seen);
+    bench.clear(&seen);
+    bench.clear(&soon);
+    let told = bench.delivered("oncall");
+    assert_eq!(told.len(), 3, "called, acknowledged, over; and nothing of the one that was seen in time: {told:?}");
+}
+
+#[test]
 fn an_escalation_ends_with_the_condition_where_that_is_wished() {
     // RTE-06
     let ladder = json!({ "routes": [{ "destinations": ["chat"], "escalation_stops_on_clear": true,
