@@ -1,12 +1,31 @@
 //! Offsets and sizes: where partitions begin and end, what lies at a time, how many bytes are on disk.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, DescribeLogDirsRequest, ListOffsetsRequest, TopicName};
 
 use super::{Admin, TopicDescription, checked, text};
 use crate::client::Error;
+
+/// Partitions whose leader is not there yet, as after a start of their broker, are asked for again this often ...
+const LEADER_TRIES: u32 = 40;
+/// ... with this pause.
+const LEADER_PAUSE: Duration = Duration::from_millis(250);
+
+/// Whether a partition has no leader, or another than was thought: that passes by itself.
+fn leader_moves(error: &Error) -> bool {
+    let Error::Refused { code, .. } = error else { return false };
+    matches!(
+        code,
+        ResponseError::NotLeaderOrFollower
+            | ResponseError::LeaderNotAvailable
+            | ResponseError::FencedLeaderEpoch
+            | ResponseError::OffsetNotAvailable
+    )
+}
 
 /// A place in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +64,22 @@ pub struct Found {
 }
 
 impl Admin {
-    /// Finds a place in all partitions of the topics; sorted by topic and partition.
+    /// Finds a place in all partitions of the topics; sorted by topic and partition. Waits for leaders that are on their way.
     pub async fn offsets(&mut self, topics: &[TopicDescription], at: At) -> Result<Vec<Found>, Error> {
+        let mut found = self.offsets_now(topics, at).await;
+        for _ in 0..LEADER_TRIES {
+            if !found.as_ref().is_err_and(leader_moves) {
+                break;
+            }
+            tokio::time::sleep(LEADER_PAUSE).await;
+            let mut leaders = self.topics().await?;
+            leaders.retain(|topic| topics.iter().any(|wanted| wanted.name == topic.name));
+            found = self.offsets_now(&leaders, at).await;
+        }
+        found
+    }
+
+    async fn offsets_now(&mut self, topics: &[TopicDescription], at: At) -> Result<Vec<Found>, Error> {
         // every partition is asked of its leader
         let mut by_leader: BTreeMap<i32, Vec<ListOffsetsTopic>> = BTreeMap::new();
         for topic in topics {
@@ -106,5 +139,82 @@ impl Admin {
             }
         }
         Ok(sizes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kafka_protocol::messages::api_versions_response::ApiVersion;
+    use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+    use kafka_protocol::messages::metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+    use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, ListOffsetsResponse, MetadataResponse};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::client::Settings;
+    use crate::protocol::{self, Head, encode_response};
+
+    /// What a broker says that has just started: one topic, whose leader it becomes with the third question.
+    fn answer(head: Head, asked: &mut u32) -> Bytes {
+        let api = ApiKey::try_from(head.api_key).unwrap();
+        let (version, id) = (head.version, head.correlation_id);
+        match api {
+            ApiKey::ApiVersions => {
+                let row = |key: ApiKey, max| ApiVersion::default().with_api_key(key as i16).with_max_version(max);
+                let rows = vec![row(ApiKey::ApiVersions, 0), row(ApiKey::Metadata, 9), row(ApiKey::ListOffsets, 7)];
+                encode_response(api, version, id, &ApiVersionsResponse::default().with_api_keys(rows))
+            }
+            ApiKey::Metadata => {
+                let broker = MetadataResponseBroker::default().with_node_id(BrokerId(1));
+                let partition = MetadataResponsePartition::default().with_leader_id(BrokerId(1));
+                let topic = MetadataResponseTopic::default().with_name(Some(TopicName(text("t"))));
+                let topic = topic.with_partitions(vec![partition]);
+                let response = MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic]);
+                encode_response(api, version, id, &response)
+            }
+            _ => {
+                *asked += 1;
+                let code = if *asked < 3 { ResponseError::NotLeaderOrFollower.code() } else { 0 };
+                let partition = ListOffsetsPartitionResponse::default().with_error_code(code).with_offset(7);
+                let topic = ListOffsetsTopicResponse::default().with_name(TopicName(text("t")));
+                let response = ListOffsetsResponse::default().with_topics(vec![topic.with_partitions(vec![partition])]);
+                encode_response(api, version, id, &response)
+            }
+        }
+        .unwrap()
+    }
+
+    async fn serve(mut stream: TcpStream) {
+        let mut asked = 0;
+        while let Ok(length) = stream.read_i32().await {
+            let mut frame = vec![0; usize::try_from(length).unwrap()];
+            stream.read_exact(&mut frame).await.unwrap();
+            let answer = answer(protocol::head(&frame).unwrap(), &mut asked);
+            stream.write_all(&answer).await.unwrap();
+        }
+    }
+
+    // STR-30: an Apache Kafka that has just started has topics before it leads them
+    #[tokio::test]
+    async fn a_leader_that_is_on_its_way_is_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut server = tokio::task::JoinSet::new();
+        server.spawn(async move { serve(listener.accept().await.unwrap().0).await });
+        let mut admin = Admin::connect(&Settings::new(&address, "test")).await.unwrap();
+        let topics = admin.topics().await.unwrap();
+        let found = admin.offsets(&topics, At::Latest).await.unwrap();
+        assert_eq!(found.iter().map(|found| found.offset).collect::<Vec<_>>(), [Some(7)]);
+    }
+
+    #[test]
+    fn other_refusals_are_final() {
+        let refused = |code| Error::Refused { what: String::new(), code, reason: String::new() };
+        assert!(leader_moves(&refused(ResponseError::NotLeaderOrFollower)));
+        assert!(!leader_moves(&refused(ResponseError::TopicAuthorizationFailed)));
     }
 }
