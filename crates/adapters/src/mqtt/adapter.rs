@@ -27,7 +27,8 @@ const MESSAGES_MAX: usize = 256;
 /// Connections that were taken away within [`TAKEN_WITHIN`] before somebody else is known to have the same client id.
 const TAKEN_MAX: usize = 3;
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
-/// A broker of version 3.1.1 does not say why it hangs up; soon after the welcome it is taken for the same.
+/// A broker of version 3.1.1 does not say why it hangs up, nor does mosquitto 2.0.11 in version 5; soon after the welcome
+/// it is taken for the same.
 const SOON: Duration = Duration::from_secs(10);
 /// How long to stay away then (MQ-01).
 const TAKEN_WAIT: Duration = Duration::from_secs(60);
@@ -207,9 +208,8 @@ impl MqttAdapter {
     /// What the end of a connection means: somebody with the same name takes it away again and again, or nothing.
     fn ended(&mut self, taken_over: bool, error: LinkError) -> LinkError {
         let now = Instant::now();
-        let version = self.link.as_ref().map(|link| link.session.version());
         let soon = now.saturating_duration_since(self.welcomed_at) < SOON;
-        let looks_so = version == Some(Version::V311) && soon && error.is_hang_up();
+        let looks_so = soon && error.is_hang_up();
         if !taken_over && !looks_so {
             return error;
         }
