@@ -21,9 +21,9 @@ struct Receiver {
 
 impl Receiver {
     fn start() -> Self {
-        let address = free_address();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound listener");
         let receiver = Self { address, got: Arc::default() };
-        let listener = TcpListener::bind(address).expect("a free address");
         let got = Arc::clone(&receiver.got);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
