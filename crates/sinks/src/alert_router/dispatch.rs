@@ -66,7 +66,9 @@ impl Router {
         let old: Vec<String> =
             self.state.items.with_prefix(&format!("{name}/")).map(|(key, _)| key.to_owned()).collect();
         for key in old {
-            self.fold_when_old(&name, &key, now);
+            if self.fold_when_old(&name, &key, now) {
+                self.lanes[destination].retries.remove(&key);
+            }
         }
         let key = self.choose(destination, &name, now)?;
         self.refresh(&key);
@@ -95,15 +97,15 @@ impl Router {
         first
     }
 
-    /// A message that waited too long becomes part of the old news.
-    fn fold_when_old(&mut self, name: &str, key: &str, now: Now) {
+    /// A message that waited too long becomes part of the old news; true when it did.
+    fn fold_when_old(&mut self, name: &str, key: &str, now: Now) -> bool {
         let wall = now.wall.as_micros();
         let keeps_incidents = self.plan.destinations.iter().any(|to| to.name == name && to.channel.keeps_incidents());
-        let Some(item) = self.state.items.get(key) else { return };
-        let Content::Alarm { notice, transition, .. } = &item.content else { return };
+        let Some(item) = self.state.items.get(key) else { return false };
+        let Content::Alarm { notice, transition, .. } = &item.content else { return false };
         let is_end_of_incident = keeps_incidents && !transition.is_call();
         if item.individual || is_end_of_incident || wall - item.at <= self.plan.old_after {
-            return;
+            return false;
         }
         let (notice, transition, route, since) = (notice.clone(), *transition, item.route.clone(), item.created_at);
         // what is known of the alarm now, not when the message was made
@@ -112,6 +114,7 @@ impl Router {
             newest.cloned().unwrap_or_else(|| super::notice::Notice { state: "CLEARED".to_owned(), ..*notice });
         self.state.items.remove(key);
         self.old_news(name, route.as_deref(), &newest, transition, since, wall);
+        true
     }
 
     /// Brings the number of standing alarms up to date before a summary goes.
