@@ -270,7 +270,9 @@ impl Engine {
             let out_of_service = now.steady.saturating_sub(alarm.out_of_service_since);
             kpis.out_of_service_over_a_day += usize::from(flags.out_of_service && out_of_service > STALE);
         }
-        all
+        // nobody waits for figures of the gateway itself before it has an alarm
+        let has_alarms = |n: usize| n < self.hub.plan.areas_written || alarms().any(|alarm| area_of(alarm.rule) == n);
+        (0..all.len()).zip(all).filter(|(n, _)| has_alarms(*n)).map(|(_, area)| area).collect()
     }
 
     pub fn counts(&self) -> Counts {

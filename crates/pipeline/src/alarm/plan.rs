@@ -23,6 +23,8 @@ pub(super) struct Plan {
     made: BTreeMap<(String, Severity, u32), u32>,
     pub(super) groups: Vec<String>,
     pub(super) areas: Vec<String>,
+    /// So many of the areas are named by rules that somebody wrote.
+    pub(super) areas_written: usize,
     pub(super) shelve_max_ms: i64,
     pub(super) shelve_critical_max_ms: i64,
 }
@@ -63,6 +65,7 @@ impl Plan {
             made: BTreeMap::new(),
             groups: Vec::new(),
             areas: Vec::new(),
+            areas_written: 0,
             shelve_max_ms: settings.shelve_max_ms,
             shelve_critical_max_ms: settings.shelve_critical_max_ms,
         };
@@ -77,6 +80,7 @@ impl Plan {
                 plan.by_operand.entry(operand.to_owned()).or_default().push(n);
             }
         }
+        plan.areas_written = plan.areas.len();
         for condition in &system::CONDITIONS {
             let n = plan.add(system::rule_of(condition), true);
             plan.of_system_made.insert(condition.name, n);
