@@ -2,7 +2,7 @@
 # Installs what building, testing or measuring needs and is not there yet. Debian and Ubuntu; elsewhere it names what is missing.
 #
 #   scripts/setup.sh build    a C and a C++ compiler, CMake, OpenSSL's headers and libraries
-#   scripts/setup.sh test     PostgreSQL's server programs, mosquitto, kcat, ip, faketime, and a Python environment with the clients of others
+#   scripts/setup.sh test     PostgreSQL's server programs, mosquitto, kcat, ip, and a Python environment with the clients of others
 #   scripts/setup.sh bench    libmodbus
 #
 # Runs again at any time and is quick when nothing is missing. What `test` and `bench` cannot install is named and left
@@ -76,7 +76,6 @@ setup_test() {
     if ! have mosquitto && [ ! -x /usr/sbin/mosquitto ]; then missing+=(mosquitto); fi
     have mosquitto_pub || missing+=(mosquitto-clients)
     have ip || missing+=(iproute2) # a network of its own for one test
-    have faketime || missing+=(faketime) # another time of day for a gateway
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3 python3-venv)
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || true
     setup_python || say "no Python environment: tests against Python clients will say \`not run\`"

@@ -13,7 +13,6 @@ mod peers;
 mod processes;
 mod setup;
 mod topics;
-mod wall;
 
 use std::io::Write;
 use std::time::Duration;
@@ -30,7 +29,6 @@ pub(crate) use peers::{Peer, kcat_available, python, python_available};
 pub(crate) use processes::{command_line, is_running, kill_9, proportional_set_kib, signal, with_text_in_environment};
 pub(crate) use setup::{Setup, Simulator, free_address};
 pub(crate) use topics::{Stored, each_record, read_all, telemetry_ledger};
-pub(crate) use wall::FakeWall;
 
 /// How often conditions are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

@@ -7,10 +7,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use model::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Cluster, FakeWall, Gateway, PROGRAM, kafka_folder, signal, wait_for};
+use super::{Cluster, Gateway, PROGRAM, kafka_folder, signal, wait_for};
 
 /// An address of loopback that nobody listens on.
 ///
@@ -109,17 +108,6 @@ impl Setup {
         }
         self.write();
         Gateway::start(self)
-    }
-
-    /// The same at another time of day.
-    pub(crate) fn start_at(&self, wall: Option<&FakeWall>, time: Timestamp) -> Gateway {
-        self.write();
-        let mut command = Command::new(PROGRAM);
-        command.arg("gateway").arg("--config").arg(self.document_file()).arg("--data-dir").arg(self.data());
-        if let Some(wall) = wall {
-            wall.set(&mut command, time);
-        }
-        Gateway::start_as(command, self)
     }
 }
 
