@@ -1,4 +1,6 @@
 //! Validator and aggregator against a real broker: what goes in comes out once, also when a restart reads it again.
+//!
+//! Long because: stories on one rig, which share its few helpers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

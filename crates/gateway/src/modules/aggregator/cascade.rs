@@ -8,17 +8,17 @@ use std::time::Duration;
 use kafka::client::{Batch, Consumer, Position, Producer, Record};
 use model::aggregate::{Coverage, Extra, Times};
 use model::{Aggregate, Health, Resolution, TextList, Timestamp};
-use pipeline::aggregate::{Checkpoint, Closed, Level, Plans, Restored, Taken, totals};
+use pipeline::aggregate::{Checkpoint, Closed, Level, Plans, Taken, totals};
 use stream::avro;
 use stream::message::aggregate;
-use stream::publisher::{read_source, write_source};
+use stream::publisher::write_source;
 use stream::topics::PARTITIONS;
 use stream::{Schema, Start, Subscription, Topic, header};
 use tokio::time::Instant;
 
 use super::children::{Children, Span};
 use super::inputs;
-use super::recall::Recall;
+use super::recall::{Recall, restored, sources};
 use crate::modules::flight::Flights;
 use crate::modules::live::Stage;
 use crate::modules::marks::{self, LANES, by_lane, lane, look_back, partition};
@@ -308,45 +308,6 @@ fn open<'c>(
         tally: Tally::default(),
     };
     Ok((bench, subscription, committed))
-}
-
-/// Offsets of the first and the last input of a window.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sources {
-    from: i64,
-    last: i64,
-}
-
-/// What a record of the output says of its inputs. Those that lie beyond the input's end speak of another log: none of
-/// its inputs is counted.
-pub(super) fn sources(step: Step, input_end: i64, lane: usize, record: &Record<'_>) -> Sources {
-    let source = |name| {
-        let value = record.header(name)?;
-        Some(read_source(value, step.input.name(), partition(lane)).filter(|offset| *offset < input_end).unwrap_or(-1))
-    };
-    Sources { from: source(header::SOURCE_FROM).unwrap_or(-1), last: source(header::SOURCE).unwrap_or(i64::MAX) }
-}
-
-/// A window as the output holds it, at `mark`.
-fn restored<'r>(sources: Sources, mark: i64, window: &Aggregate<'r>) -> Restored<'r> {
-    Restored {
-        asset_id: window.asset_id,
-        parameter: window.parameter,
-        unit: window.unit,
-        start: window.window_start,
-        end: window.window_end,
-        kind: window.kind,
-        partials: window.partials,
-        partial: window.partial,
-        held: window.held,
-        carry: window.carry,
-        stops: window.stops,
-        revision: window.revision,
-        from_offset: sources.from,
-        offset: sources.last,
-        gateway_time: window.gateway_time,
-        mark,
-    }
 }
 
 impl Bench<'_> {

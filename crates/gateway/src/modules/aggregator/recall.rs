@@ -7,14 +7,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use kafka::client::{Consumer, Position};
-use model::Timestamp;
-use pipeline::aggregate::Stretch;
-use stream::avro;
+use kafka::client::{Consumer, Position, Record};
+use model::{Aggregate, Timestamp};
+use pipeline::aggregate::{Restored, Stretch};
 use stream::message::aggregate;
+use stream::publisher::read_source;
+use stream::{avro, header};
 use tokio::time::Instant;
 
-use super::cascade::{Sources, Step, sources};
+use super::cascade::Step;
 use crate::modules::marks::partition;
 use crate::modules::{Error, ModuleContext};
 
@@ -132,6 +133,45 @@ impl Recall {
         consumer.assign(&[]).map_err(&stream)?;
         let is_complete = newest.len() <= WINDOWS_MAX;
         Ok(is_complete.then(|| newest.into_values().map(|(_, found)| found).collect()))
+    }
+}
+
+/// Offsets of the first and the last input of a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sources {
+    from: i64,
+    last: i64,
+}
+
+/// What a record of the output says of its inputs. Those that lie beyond the input's end speak of another log: none of
+/// its inputs is counted.
+pub(super) fn sources(step: Step, input_end: i64, lane: usize, record: &Record<'_>) -> Sources {
+    let source = |name| {
+        let value = record.header(name)?;
+        Some(read_source(value, step.input.name(), partition(lane)).filter(|offset| *offset < input_end).unwrap_or(-1))
+    };
+    Sources { from: source(header::SOURCE_FROM).unwrap_or(-1), last: source(header::SOURCE).unwrap_or(i64::MAX) }
+}
+
+/// A window as the output holds it, at `mark`.
+pub(super) fn restored<'r>(sources: Sources, mark: i64, window: &Aggregate<'r>) -> Restored<'r> {
+    Restored {
+        asset_id: window.asset_id,
+        parameter: window.parameter,
+        unit: window.unit,
+        start: window.window_start,
+        end: window.window_end,
+        kind: window.kind,
+        partials: window.partials,
+        partial: window.partial,
+        held: window.held,
+        carry: window.carry,
+        stops: window.stops,
+        revision: window.revision,
+        from_offset: sources.from,
+        offset: sources.last,
+        gateway_time: window.gateway_time,
+        mark,
     }
 }
 
