@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::{Clock, SystemClock};
+use model::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{self, ClockSource, MachineClock};
@@ -44,7 +44,7 @@ pub struct Context {
 impl Context {
     /// A context on the machine's clock with an admin port chosen by the system; `main` and tests refine the fields.
     pub fn new(component: &str, gateway_id: &str) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(MachineClock);
         Self {
             component: component.to_owned(),
             gateway_id: gateway_id.to_owned(),

@@ -1,8 +1,8 @@
 //! The windows of one input partition: when they open, when they close, when late data changes them, and how far back a
 //! restart must read.
 //!
-//! Time here is the stream's: the newest gateway time seen, or the time up to which the caller knows that nothing more
-//! is under way. A window closes when its point has moved on by the allowed lateness, or, for a silent point, when the
+//! Time here is the stream's: the newest gateway time of a reading, or end of a shorter window, that was seen, or the time
+//! up to which the caller knows that nothing more is under way. A window closes when its point has moved on by the allowed lateness, or, for a silent point, when the
 //! stream's time has passed its end by the lateness and a grace. An input for a window that has passed opens it again,
 //! with what was emitted of it as the beginning, and it closes once more, with the next revision, when the lateness has
 //! passed since: a burst of late data makes one revision, not one per reading (AGG-06).
@@ -358,7 +358,12 @@ impl Lane {
         }
         let arrival = sample.gateway_time.as_micros();
         if !sample.is_event {
-            self.advance(shape, room, arrival, out);
+            // a shorter window was written now and may be of hours ago, while a backlog is read: more of then will follow
+            let reached = match sample.input {
+                Input::Child { start, .. } => arrival.min(start.as_micros().saturating_add(shape.child_width)),
+                Input::Reading { .. } | Input::Stop { .. } => arrival,
+            };
+            self.advance(shape, room, reached, out);
         }
         let (time, progress) = match sample.input {
             Input::Reading { time, .. } | Input::Stop { time, .. } => (time, time.as_micros()),

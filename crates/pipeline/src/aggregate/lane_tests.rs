@@ -282,6 +282,27 @@ fn late_data_makes_the_next_revision_of_its_window_and_of_the_longer_ones() {
     assert!(others && minutes.written.len() == 11);
 }
 
+// AGG-02, AGG-09: behind an outage all seconds of hours ago are written within moments.
+#[test]
+fn a_backlog_closes_no_half_window() {
+    let (mut seconds, mut minutes) = (Bench::new(), Bench::of(Resolution::Minute));
+    for second in 0..600 {
+        for (asset, at) in [("a", second), ("b", second)] {
+            seconds.take(&sample(asset, 2 * second + i64::from(asset == "b"), at * SECOND, at * SECOND, 1.0));
+        }
+    }
+    for window in &mut seconds.written {
+        window.time = T0 + 8 * 3600 * SECOND;
+    }
+    for offset in 0..seconds.written.len() {
+        minutes.feed(&seconds.written, offset);
+    }
+    assert!(minutes.emitted.len() >= 16, "{}", minutes.emitted.len());
+    assert!(minutes.emitted.iter().all(|(_, _, count)| *count == 60), "{:?}", minutes.emitted);
+    minutes.advance(9 * 3600 * SECOND);
+    assert!(minutes.written.iter().all(|window| window.revision == 1));
+}
+
 #[test]
 fn windows_let_go_come_back_and_data_later_than_a_day_is_refused() {
     // AGG-06

@@ -2,7 +2,8 @@
 //! what it wrote equals, in content, what a runtime wrote that was never killed.
 //!
 //! The stream is a broker of its own, so that only the runtime dies. `SF_RUNTIME_KILLS` says how often; the hour is dealt out
-//! in as many pieces, faster than the clock, so that the readings' own time decides and not the machine's.
+//! in as many pieces, faster than the clock. The gateways' clock follows the readings, so that minutes and hours, which
+//! close by the clock of who writes them, close under kills, too.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -355,10 +356,10 @@ fn assert_same_lists(what: &str, killed: &BTreeMap<i32, Vec<String>>, whole: &BT
 fn a_runtime_killed_at_any_time_writes_what_one_that_was_never_killed_writes() {
     let kills = number("SF_RUNTIME_KILLS", 12);
     let mut random = Random::new("runtime kills");
-    // hours ahead of the machine's clock, which a long run must not reach: the readings' own time closes the seconds.
-    // Minutes and hours close by the clock of who writes them, so they are not looked at here.
+    // hours ahead of the machine's clock, which a long run must not reach
     let now = Timestamp::as_micros(model::Clock::now(&model::SystemClock));
     let begin = (now / (3600 * SECOND) + 7) * 3600 * SECOND;
+    let end = Timestamp::from_micros(begin + 8 * 3600 * SECOND);
     let hour = hour(&mut random, begin);
     let last = epilogue(begin, i64::try_from(hour.len()).expect("a small number"));
 
@@ -371,7 +372,7 @@ fn a_runtime_killed_at_any_time_writes_what_one_that_was_never_killed_writes() {
     let piece = hour.len().div_ceil(usize::try_from(kills.max(1)).expect("a small number"));
     for (i, part) in hour.chunks(piece).enumerate() {
         feed.publish(part);
-        let mut gateway = setup.start();
+        let mut gateway = setup.start_at(Timestamp::from_micros(part[0].gateway));
         std::thread::sleep(Duration::from_millis(300 + random.below(1200)));
         gateway.kill();
         if i % 100 == 99 {
@@ -379,7 +380,7 @@ fn a_runtime_killed_at_any_time_writes_what_one_that_was_never_killed_writes() {
         }
     }
     feed.publish(&last);
-    let mut gateway = setup.start();
+    let mut gateway = setup.start_at(end);
     drain(&gateway, kafka.parse().expect("an address"));
     gateway.stop("TERM");
 
@@ -390,7 +391,7 @@ fn a_runtime_killed_at_any_time_writes_what_one_that_was_never_killed_writes() {
         whole_feed.publish(part);
     }
     whole_feed.publish(&last);
-    let mut whole = whole_setup.start();
+    let mut whole = whole_setup.start_at(end);
     drain(&whole, whole_kafka.parse().expect("an address"));
     whole.stop("TERM");
 
@@ -414,4 +415,6 @@ fn a_runtime_killed_at_any_time_writes_what_one_that_was_never_killed_writes() {
     assert_same("events", &killed.events, &whole.events);
     assert_same("windows", &killed.windows, &whole.windows);
     assert!(count(&whole.letters) > 100 && whole.windows.len() > 10_000, "the hour was eventful");
+    let of = |topic: Topic| whole.windows.keys().filter(|key| key.starts_with(topic.name())).count();
+    assert!(of(Topic::Telemetry1min) >= 1400 && of(Topic::Telemetry1hour) >= 24, "longer windows too");
 }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use model::{Clock, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Cluster, Gateway, PROGRAM, kafka_folder, signal, wait_for};
@@ -108,6 +109,16 @@ impl Setup {
         }
         self.write();
         Gateway::start(self)
+    }
+
+    /// The same at another time of day, from which the gateway's clock goes on.
+    pub(crate) fn start_at(&self, time: Timestamp) -> Gateway {
+        self.write();
+        let mut command = Command::new(PROGRAM);
+        command.arg("gateway").arg("--config").arg(self.document_file()).arg("--data-dir").arg(self.data());
+        let ahead_s = time.micros_since(SystemClock.now()) / 1_000_000;
+        command.env("SF_TEST_CLOCK_AHEAD_S", ahead_s.to_string());
+        Gateway::start_as(command, self)
     }
 }
 
