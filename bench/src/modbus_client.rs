@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use adapters::modbus::transport::ConnectionPlan;
 use adapters::modbus::connection::{Connection, Outcome};
+use adapters::modbus::transport::ConnectionPlan;
 use anyhow::bail;
 use modbus::{Data, Read, Table};
 use model::SystemClock;

@@ -336,9 +336,12 @@ impl<'a, A: Adapter> Host<'a, A> {
             }
             self.spare_cycles.push(std::mem::replace(&mut self.cycle, paused));
             self.stamper.resume(began);
-            // What paused belongs to the old connection; the rest of its tags are reported as missing.
-            if self.connections != connections || matches!(self.link, Link::Down { .. }) {
+            // What paused belongs to the old connection: the rest of its tags are missing, or all are read by the new one.
+            if matches!(self.link, Link::Down { .. }) {
                 return;
+            }
+            if self.connections != connections {
+                self.cycle.clear();
             }
         }
     }

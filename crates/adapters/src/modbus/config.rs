@@ -526,7 +526,7 @@ mod tests {
         let line = json!({"raw_lo": 0, "raw_hi": 100, "eng_lo": -50, "eng_hi": 150});
         let span = json!({"publish": "on_change", "deadband": 1, "deadband_of": "span", "two_point": line});
         assert_eq!(with(span).unwrap().publishing[&0].deadband, Deadband::Absolute(2.0));
-        let edges = with(json!({"edge": "both", "debounce_samples": 3})).unwrap().edges;
+        let edges = with(json!({"type": "uint16", "edge": "both", "debounce_samples": 3})).unwrap().edges;
         assert_eq!(edges[&0], Edges { watch: Watch::Both, debounce: Debounce::Samples(3) });
         assert!(with(json!({})).unwrap().publishing.is_empty());
         for (more, words) in [
@@ -537,6 +537,7 @@ mod tests {
             (json!({"debounce_ms": 10}), "without an edge"),
             (json!({"edge": "both", "debounce_ms": 10, "debounce_samples": 2}), "keep one of the two"),
             (json!({"edge": "rising", "scale": 0.1}), "use edge: change"),
+            (json!({"edge": "both"}), "unsigned types only"),
             (json!({"type": "string", "registers": 2, "edge": "both"}), "use edge: change"),
             (json!({"publish": "on_change", "deadband": 1, "states": {"1": "on"}}), "any change"),
         ] {

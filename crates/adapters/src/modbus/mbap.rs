@@ -18,7 +18,8 @@ use crate::adapter::LinkError;
 #[derive(Debug)]
 pub struct Connection {
     plan: ConnectionPlan,
-    stream: TcpStream,
+    /// `None` while the connection is made anew.
+    stream: Option<TcpStream>,
     target: String,
     exchange: Exchange,
     /// The request whose answer is taken whatever its id, and the id it was sent with.
@@ -35,7 +36,7 @@ impl Connection {
     /// Connects.
     pub async fn open(plan: &ConnectionPlan) -> Result<Self, LinkError> {
         Ok(Self {
-            stream: stream(plan).await?,
+            stream: Some(stream(plan).await?),
             target: plan.target(),
             exchange: Exchange::new(),
             alone: None,
@@ -82,7 +83,8 @@ impl Connection {
         let mut outcomes = vec![Outcome::Timeout; reads.len()];
         let sent_at = Instant::now();
         let mut deadline = sent_at + self.plan.response_timeout;
-        match tokio::time::timeout_at(deadline, self.stream.write_all(&self.out)).await {
+        let Some(stream) = &mut self.stream else { return Err(self.closed()) };
+        match tokio::time::timeout_at(deadline, stream.write_all(&self.out)).await {
             Ok(Ok(())) => {}
             Ok(Err(source)) => return Err(self.broken(source)),
             Err(_) => return Err(LinkError::Silent { target: self.target.clone(), timeouts: 1 }),
@@ -157,9 +159,10 @@ impl Connection {
                     return Err(LinkError::OutOfStep { target: self.target.clone(), what: error.to_string() });
                 }
             }
-            let length = match tokio::time::timeout_at(deadline, self.stream.read(&mut chunk)).await {
+            let Some(stream) = &mut self.stream else { return Err(self.closed()) };
+            let length = match tokio::time::timeout_at(deadline, stream.read(&mut chunk)).await {
                 Err(_) => return Ok(None),
-                Ok(Ok(0)) => return Err(LinkError::Closed { target: self.target.clone() }),
+                Ok(Ok(0)) => return Err(self.closed()),
                 Ok(Ok(length)) => length,
                 Ok(Err(source)) => return Err(self.broken(source)),
             };
@@ -170,15 +173,17 @@ impl Connection {
     /// Nothing of before may be left when the next answer is taken whatever its id (MB-23).
     async fn drain(&mut self, discarded: &mut Vec<&'static str>) -> Result<(), LinkError> {
         if self.is_stale {
-            self.stream = stream(&self.plan).await?;
+            self.stream = None; // many devices take one connection only, so this one is closed first
+            self.stream = Some(stream(&self.plan).await?);
             (self.deframer, self.is_stale) = (Deframer::new(), false);
         }
         let mut chunk = [0u8; 512];
         let mut drained = self.deframer.pending_bytes() > 0;
         self.deframer = Deframer::new();
+        let Some(stream) = &self.stream else { return Err(self.closed()) };
         loop {
-            match connection::take(&self.stream, &mut chunk) {
-                Ok(0) => return Err(LinkError::Closed { target: self.target.clone() }),
+            match connection::take(stream, &mut chunk) {
+                Ok(0) => return Err(self.closed()),
                 Ok(_) => drained = true,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(source) => return Err(self.broken(source)),
@@ -188,6 +193,10 @@ impl Connection {
             discarded.push(discard::UNATTRIBUTABLE);
         }
         Ok(())
+    }
+
+    fn closed(&self) -> LinkError {
+        LinkError::Closed { target: self.target.clone() }
     }
 
     fn broken(&self, source: std::io::Error) -> LinkError {

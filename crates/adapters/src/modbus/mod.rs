@@ -23,6 +23,7 @@ pub mod schema;
 pub mod serial;
 pub mod transport;
 pub mod values;
+pub mod verdicts;
 
 pub use adapter::ModbusAdapter;
 

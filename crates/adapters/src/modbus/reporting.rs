@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ::config::Object;
+use modbus::DataType;
 use model::ValueType;
 
 use super::decode::{Decoding, Scaling};
@@ -91,6 +92,12 @@ fn read_edges(object: &mut Object<'_>, decoding: &Decoding) -> Option<Edges> {
     if watch != Watch::Change && !has_bits {
         let hint = "use edge: change";
         object.problem("edge", "no_bits", "only a boolean or an unscaled whole number rises and falls", hint);
+    }
+    let is_signed =
+        matches!(decoding.kind, Some(DataType::Int8(_) | DataType::Int16 | DataType::Int32 | DataType::Int64));
+    if watch != Watch::Change && is_signed {
+        let hint = "give the point an unsigned type, or use edge: change";
+        object.problem("edge", "signed", "bits rise and fall in unsigned types only", hint);
     }
     let debounce = match (time, samples) {
         (Some(ms), _) => Debounce::Time(Duration::from_millis(ms)),

@@ -26,6 +26,8 @@ const ANSWER_MAX: usize = 1024;
 
 #[derive(Debug)]
 enum Stream {
+    /// While the connection is made anew.
+    Closed,
     Tcp(TcpStream),
     Serial(Port),
 }
@@ -183,6 +185,7 @@ impl Connection {
     /// Throws away what nobody asked for and waits until the line may be used. False if it is never silent.
     async fn settle(&mut self, discarded: &mut Vec<&'static str>) -> Result<bool, LinkError> {
         if self.is_stale {
+            self.stream = Stream::Closed; // many converters take one connection only, so this one is closed first
             self.stream = open(&self.plan).await?;
             self.is_stale = false;
         }
@@ -228,6 +231,7 @@ impl Connection {
         let taken = match &self.stream {
             Stream::Tcp(stream) => connection::take(stream, chunk),
             Stream::Serial(port) => port.take(chunk),
+            Stream::Closed => Ok(0),
         };
         match taken {
             Ok(0) => Err(LinkError::Closed { target: self.target.clone() }),
@@ -277,6 +281,7 @@ impl Connection {
         let read = match &mut self.stream {
             Stream::Tcp(stream) => stream.read(chunk).await,
             Stream::Serial(port) => port.read(chunk).await,
+            Stream::Closed => Ok(0),
         };
         match read {
             Ok(0) => Err(LinkError::Closed { target: self.target.clone() }),
@@ -289,6 +294,7 @@ impl Connection {
         let written = match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes).await,
             Stream::Serial(port) => port.write_all(bytes).await,
+            Stream::Closed => Err(io::ErrorKind::NotConnected.into()),
         };
         let on_the_wire = self.line.map_or(Duration::ZERO, |line| line.transmission(bytes.len()));
         self.busy_until = Instant::now() + on_the_wire;

@@ -95,6 +95,15 @@ impl Port {
     }
 }
 
+impl Drop for Port {
+    /// Closing a port waits for what it has not sent, and where somebody else holds it open it stays exclusive.
+    fn drop(&mut self) {
+        let fd = self.fd.get_ref();
+        // A port that was unplugged takes neither; nothing is left to do then.
+        let _gone = (termios::tcflush(fd, QueueSelector::OFlush), termios::ioctl_tiocnxcl(fd));
+    }
+}
+
 fn set_line(fd: impl AsFd, plan: &SerialPlan) -> rustix::io::Result<()> {
     let mut line = termios::tcgetattr(&fd)?;
     line.make_raw();

@@ -372,6 +372,7 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
     let (mut transaction, mut unit) = (seen.transaction, seen.unit);
     match &fault {
         Some(Fault::Drop) => return Ok(Next::Continue),
+        Some(Fault::Mute(registers)) if Fault::is_too_large(seen, *registers) => return Ok(Next::Continue),
         Some(Fault::Reset) => {
             reset(stream);
             return Ok(Next::Close);
@@ -393,8 +394,7 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
         Some(Fault::Short(bytes)) => shorten(&mut pdu, *bytes),
         Some(Fault::Exception(exception)) => pdu = server::exception(function, *exception).to_vec(),
         Some(Fault::SizeLimit(registers)) => {
-            let too_many = seen.read().is_some_and(|read| !read.table().holds_bits() && read.count() > *registers);
-            if too_many {
+            if Fault::is_too_large(seen, *registers) {
                 pdu = server::exception(function, Exception::ILLEGAL_VALUE).to_vec();
             }
         }
@@ -403,7 +403,13 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
             return Ok(Next::Continue);
         }
         Some(
-            Fault::Split(_) | Fault::Chunks(..) | Fault::HoldForNext | Fault::Checksum | Fault::Echo | Fault::Half,
+            Fault::Split(_)
+            | Fault::Mute(_)
+            | Fault::Chunks(..)
+            | Fault::HoldForNext
+            | Fault::Checksum
+            | Fault::Echo
+            | Fault::Half,
         )
         | None => {}
     }
@@ -425,12 +431,7 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
     Ok(Next::Continue)
 }
 
-async fn send_in_pieces(
-    stream: &mut TcpStream,
-    held: &mut Vec<u8>,
-    size: usize,
-    pause: Duration,
-) -> io::Result<()> {
+async fn send_in_pieces(stream: &mut TcpStream, held: &mut Vec<u8>, size: usize, pause: Duration) -> io::Result<()> {
     for piece in std::mem::take(held).chunks(size.max(1)) {
         stream.write_all(piece).await?;
         stream.flush().await?;

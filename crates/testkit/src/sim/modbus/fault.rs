@@ -41,6 +41,8 @@ pub enum Fault {
     Exception(Exception),
     /// Refuse reads of more registers than this with "illegal value".
     SizeLimit(u16),
+    /// Do not answer reads of more registers than this.
+    Mute(u16),
     /// Send these bytes instead of a reply.
     Garbage(Vec<u8>),
     /// Close the connection by reset.
@@ -61,6 +63,13 @@ pub struct Rule {
     one_in: u32,
     fits: u32,
     fault: Fault,
+}
+
+impl Fault {
+    /// True if it strikes by the size of the read and this one is too large.
+    pub(super) fn is_too_large(seen: &Seen, registers: u16) -> bool {
+        seen.read().is_some_and(|read| !read.table().holds_bits() && read.count() > registers)
+    }
 }
 
 impl Rule {
@@ -145,6 +154,7 @@ impl FromStr for Rule {
             "half" => Fault::Half,
             "exception" => Fault::Exception(Exception(small("exceptions", 2)?)),
             "size" => Fault::SizeLimit(u16::from(small("registers", 50)?)),
+            "mute" => Fault::Mute(u16::from(small("registers", 50)?)),
             "reset" => Fault::Reset,
             "close" => Fault::Close,
             "freeze" => Fault::Freeze,
@@ -156,7 +166,7 @@ impl FromStr for Rule {
 
 /// Names a rule may begin with.
 const FAULTS: &str = "delay, drop, transaction, unit, function, short, split, chunks, checksum, echo, half, exception, \
-                      size, reset, close, freeze";
+                      size, mute, reset, close, freeze";
 
 /// The rules of a device, first match wins.
 #[derive(Debug, Default)]

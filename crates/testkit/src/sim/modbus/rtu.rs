@@ -39,6 +39,7 @@ fn steps(shared: &Shared, seen: &Seen, request: &[u8]) -> Vec<Step> {
     let function = seen.pdu.first().copied().unwrap_or_default();
     match &fault {
         Some(Fault::Drop | Fault::HoldForNext) => return Vec::new(),
+        Some(Fault::Mute(registers)) if Fault::is_too_large(seen, *registers) => return Vec::new(),
         Some(Fault::Reset) => return vec![Step::Reset],
         Some(Fault::Close) => return vec![Step::Close],
         Some(Fault::Freeze) => return vec![Step::Freeze],
@@ -48,7 +49,7 @@ fn steps(shared: &Shared, seen: &Seen, request: &[u8]) -> Vec<Step> {
         Some(Fault::Short(bytes)) => shorten(&mut pdu, *bytes),
         Some(Fault::Exception(exception)) => pdu = server::exception(function, *exception).to_vec(),
         Some(Fault::SizeLimit(registers)) => {
-            if seen.read().is_some_and(|read| !read.table().holds_bits() && read.count() > *registers) {
+            if Fault::is_too_large(seen, *registers) {
                 pdu = server::exception(function, Exception::ILLEGAL_VALUE).to_vec();
             }
         }
