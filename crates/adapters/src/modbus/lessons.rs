@@ -6,13 +6,13 @@
 //!
 //! Invariant: each group's blocks serve each of its wants exactly once, whatever was learned.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use modbus::{Block, Exception, Limits, Table, Want};
 use model::reason;
 use tokio::time::Instant;
 
+use super::planned::Planned;
 use super::verdicts::{Ask, Heard, Next, Treatment};
 use crate::sample::DeviceNote;
 
@@ -26,18 +26,6 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(30);
 const UNIT_TIMEOUTS_MAX: u32 = 3;
 /// Fewer registers than this no device is asked for in one request (MB-18).
 const READ_MIN: u16 = 8;
-
-/// A request of the plan as it stands now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
-    pub block: Arc<Block>,
-    /// The device refuses it, and it cannot be cut any finer.
-    pub is_refused: bool,
-    /// Asked again at this time, if it is refused.
-    refused_until: Option<Instant>,
-    /// The memory behind it was found broken, which was told.
-    is_broken: bool,
-}
 
 /// What a unit has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,12 +68,6 @@ pub struct Lessons {
 
 /// What of it outlives the process: the cut of each block as numbers of wants, and whether it is refused.
 pub type Cut = (Vec<usize>, bool);
-
-impl Planned {
-    fn new(block: Block) -> Self {
-        Self { block: Arc::new(block), is_refused: false, refused_until: None, is_broken: false }
-    }
-}
 
 impl Lessons {
     /// Nothing learned yet.
@@ -276,10 +258,13 @@ impl Lessons {
     fn fitting(&self, planned: Planned) -> Vec<Planned> {
         let device = self.device(planned.block.read.unit());
         let Some(max) = self.units.get(device).and_then(|unit| unit.read_max) else { return vec![planned] };
-        if planned.block.read.table().holds_bits() || planned.block.read.count() <= max {
+        let count = planned.block.read.count();
+        if planned.block.read.table().holds_bits() || count <= max {
             return vec![planned];
         }
-        let limits = Limits { registers_max: max.min(self.limits.registers_max), ..self.limits.clone() };
+        // Pieces of about one size: the next cut must not leave crumbs.
+        let even = count.div_ceil(count.div_ceil(max));
+        let limits = Limits { registers_max: even.min(self.limits.registers_max), ..self.limits.clone() };
         let cut = modbus::plan::recut(&planned.block, &self.wants, &limits);
         // One value that is longer stays as it is, and with it what is known of it.
         if cut.len() < 2 { vec![planned] } else { cut.into_iter().map(Planned::new).collect() }
@@ -474,7 +459,7 @@ mod tests {
         let mut all = 0;
         let good: Vec<usize> = (0..3)
             .map(|_| {
-                let due = bench.lessons.blocks(0).len();
+                let due = bench.lessons.blocks(0).iter().filter(|planned| !planned.is_refused).count();
                 let good = bench.poll();
                 let extra = bench.requests.len() - due;
                 assert!(extra <= 16, "{extra}");

@@ -14,6 +14,7 @@ pub mod lessons;
 pub mod load;
 pub mod mbap;
 pub mod memory;
+pub mod planned;
 pub mod point;
 pub mod probe;
 pub mod reporting;

@@ -3,7 +3,7 @@
 use modbus::Exception;
 use model::reason;
 
-use super::lessons::Planned;
+use super::planned::Planned;
 
 /// What an exception asks for (1.6 of the specification).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
