@@ -36,7 +36,8 @@ async fn a_split_is_remembered_over_a_restart() {
     let (cycle, _) = poll(&mut again).await;
     assert_eq!(good(&cycle), 90);
     let requests = simulator.requests()[learned..].to_vec();
-    let touching = requests.iter().filter_map(|seen| seen.read()).filter(|read| (60..70).contains(&read.offset()));
+    let touching =
+        requests.iter().filter_map(testkit::sim::modbus::Seen::read).filter(|read| (60..70).contains(&read.offset()));
     // Each refused address is asked for once more by itself: nothing is cut again.
     assert_eq!(touching.map(|read| read.count()).collect::<Vec<_>>(), [1; 10]);
     let before = simulator.request_count();

@@ -305,7 +305,7 @@ async fn reads_all_of_it(settings: &Json) {
 
 fn not_run(what: &str, why: &str) {
     use std::io::Write;
-    writeln!(std::io::stderr(), "not run: {what} ({why})").unwrap();
+    writeln!(std::io::stderr(), "not run: {what} ({why})").expect("standard error takes a line");
 }
 
 // MB-27, MB-31, MB-34: requests of 125 registers and of bits, and a refusal, on a line somebody else serves

@@ -393,10 +393,8 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
         }
         Some(Fault::Short(bytes)) => shorten(&mut pdu, *bytes),
         Some(Fault::Exception(exception)) => pdu = server::exception(function, *exception).to_vec(),
-        Some(Fault::SizeLimit(registers)) => {
-            if Fault::is_too_large(seen, *registers) {
-                pdu = server::exception(function, Exception::ILLEGAL_VALUE).to_vec();
-            }
+        Some(Fault::SizeLimit(registers)) if Fault::is_too_large(seen, *registers) => {
+            pdu = server::exception(function, Exception::ILLEGAL_VALUE).to_vec();
         }
         Some(Fault::Garbage(bytes)) => {
             stream.write_all(bytes).await?;
@@ -405,6 +403,7 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
         Some(
             Fault::Split(_)
             | Fault::Mute(_)
+            | Fault::SizeLimit(_)
             | Fault::Chunks(..)
             | Fault::HoldForNext
             | Fault::Checksum

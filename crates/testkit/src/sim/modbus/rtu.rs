@@ -48,10 +48,8 @@ fn steps(shared: &Shared, seen: &Seen, request: &[u8]) -> Vec<Step> {
         Some(Fault::Function(other)) => pdu[0] = *other,
         Some(Fault::Short(bytes)) => shorten(&mut pdu, *bytes),
         Some(Fault::Exception(exception)) => pdu = server::exception(function, *exception).to_vec(),
-        Some(Fault::SizeLimit(registers)) => {
-            if Fault::is_too_large(seen, *registers) {
-                pdu = server::exception(function, Exception::ILLEGAL_VALUE).to_vec();
-            }
+        Some(Fault::SizeLimit(registers)) if Fault::is_too_large(seen, *registers) => {
+            pdu = server::exception(function, Exception::ILLEGAL_VALUE).to_vec();
         }
         _ => {}
     }
