@@ -19,6 +19,10 @@ const PACE: Duration = Duration::from_millis(200);
 /// Most items of one scan; 40 seconds of registers.
 pub const COUNT_MAX: u16 = 2000;
 
+/// The longest float32: `-1.23456789e-38`.
+const FLOAT_WIDTH: usize = 15;
+const UINT_WIDTH: usize = 10;
+
 /// What was seen. `Display` prints it for a terminal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scan {
@@ -99,6 +103,19 @@ impl Scan {
     }
 }
 
+/// Two registers as a number of 32 bits.
+fn write_pair(f: &mut fmt::Formatter<'_>, pair: &[u16]) -> fmt::Result {
+    for order in Order::ALL {
+        let is_number = DataType::Float32.decode(order, pair).is_ok();
+        let text = if is_number { probe::show(DataType::Float32, order, pair) } else { "-".to_owned() };
+        write!(f, " {text:>FLOAT_WIDTH$}")?;
+    }
+    for order in [Order::Abcd, Order::Cdab] {
+        write!(f, " {:>UINT_WIDTH$}", probe::show(DataType::Uint32, order, pair))?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Scan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Target { connection, unit, location, .. } = &self.target;
@@ -107,14 +124,14 @@ impl fmt::Display for Scan {
         if let Some(exception) = self.refusal {
             writeln!(f, "- stands where the device says: {exception}")?;
         }
-        let orders = Order::ALL.map(Order::name);
-        match table {
-            Table::Coil | Table::DiscreteInput => writeln!(f, "offset  value")?,
-            _ => writeln!(
-                f,
-                "offset  hex   uint16   int16  {}      uint32 ABCD       CDAB  text",
-                orders.map(|order| format!("float {order:<9}")).join("")
-            )?,
+        if table.holds_bits() {
+            writeln!(f, "offset  value")?;
+        } else {
+            write!(f, "offset  hex   uint16   int16")?;
+            for order in Order::ALL {
+                write!(f, " {:>FLOAT_WIDTH$}", format!("float {}", order.name()))?;
+            }
+            writeln!(f, " {:>UINT_WIDTH$} {:>UINT_WIDTH$}  text", "uint ABCD", "uint CDAB")?;
         }
         for (place, item) in self.items.iter().enumerate() {
             let offset = usize::from(location.offset) + place;
@@ -128,23 +145,36 @@ impl fmt::Display for Scan {
             }
             let signed = i16::from_be_bytes(item.to_be_bytes());
             write!(f, "{offset:6}  {item:04X}  {item:6}  {signed:6}")?;
-            if let Some(pair) = self.registers(place, 2) {
-                for order in Order::ALL {
-                    let float = DataType::Float32.decode(order, &pair).map_or_else(
-                        |_| "-".to_owned(),
-                        |_| probe::show(DataType::Float32, order, &pair).chars().take(14).collect(),
-                    );
-                    write!(f, " {float:>14}")?;
-                }
-                for order in [Order::Abcd, Order::Cdab] {
-                    write!(f, " {:>10}", probe::show(DataType::Uint32, order, &pair))?;
-                }
-                write!(f, "  ")?;
+            match self.registers(place, 2) {
+                Some(pair) => write_pair(f, &pair)?,
+                None => write!(f, "{:1$}", "", 4 * (1 + FLOAT_WIDTH) + 2 * (1 + UINT_WIDTH))?,
             }
             let printable = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { '.' };
             let [high, low] = item.to_be_bytes().map(printable);
-            writeln!(f, "{high}{low}")?;
+            writeln!(f, "  {high}{low}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_their_names() {
+        let target = Target::parse("modbus://plc/1?address=40001").unwrap();
+        let items = vec![Some(0x42AA), Some(0xCCCD), None, Some(0x7FC0), Some(0x4142)];
+        let scan = Scan { target, items, refusal: Some(Exception::ILLEGAL_ADDRESS) };
+        let text = scan.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].contains("illegal data address"), "{text}");
+        let end_of = |name: &str| lines[2].find(name).unwrap() + name.len();
+        assert!(lines[3][..end_of("float ABCD")].ends_with(" 85.4"), "{text}");
+        assert!(lines[3][..end_of("uint ABCD")].ends_with(" 1118489805"), "{text}");
+        assert_eq!(lines[5], "     2  -");
+        assert!(lines[6][..end_of("float ABCD")].ends_with(" -"), "not a number: {text}");
+        assert_eq!(lines[7].find("AB"), lines[2].find("text"), "{text}");
+        assert!(!text.contains("e-1\n") && lines[3].len() == lines[7].len(), "{text}");
     }
 }
