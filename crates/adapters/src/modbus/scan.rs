@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use modbus::{Data, DataType, Exception, Order, Table};
+use modbus::{Data, DataType, Exception, Order};
 use tokio::time::Instant;
 
 use super::connection::Connection;
