@@ -144,6 +144,15 @@ impl<T> PointTable<T> {
         Some((asset, parameter, &mut slot.state))
     }
 
+    /// The points of an asset. Looks at all there are.
+    pub fn of_asset(&self, asset: &str) -> impl Iterator<Item = u32> {
+        let is_of = move |slot: &Slot<T>| {
+            slot.asset_length as usize == asset.len() && slot.names.as_bytes().starts_with(asset.as_bytes())
+        };
+        let ids = (0_u32..).zip(&self.slots);
+        ids.filter(move |(_, slot)| slot.as_ref().is_some_and(is_of)).map(|(id, _)| id)
+    }
+
     pub fn len(&self) -> usize {
         self.index.len()
     }
@@ -180,6 +189,7 @@ mod tests {
         assert_eq!(table.find("ab", "c"), Some(a));
         assert_eq!(table.entry_mut(b), Some(("a", "bc", &mut 2)));
         assert_eq!(table.find("abc", ""), None);
+        assert_eq!((table.of_asset("ab").collect::<Vec<_>>(), table.of_asset("abc").count()), (vec![a], 0));
     }
 
     #[test]

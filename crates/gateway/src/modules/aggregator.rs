@@ -6,6 +6,7 @@
 mod cascade;
 mod children;
 mod inputs;
+mod recall;
 
 use kafka::client::Producer;
 use model::Health;

@@ -1,4 +1,6 @@
 //! Validator and aggregator against a real broker: what goes in comes out once, also when a restart reads it again.
+//!
+//! Long because: stories on one rig, which share its few helpers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -451,6 +453,61 @@ fn newest(records: &[Stored]) -> BTreeMap<(String, i64), Stored> {
         newest.insert(key, record.clone());
     }
     newest
+}
+
+// AGG-06: what was let go is read back from the output, after a restart, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn late_data_reaches_windows_that_were_let_go() {
+    const SECONDS: i64 = 7000; // some 140 bytes each: more than the memory holds
+    let rig = Rig::new().await;
+    tokio::task::spawn_blocking(move || {
+        let at = |seconds: i64| rig.clock.set(Timestamp::from_micros(T0 + seconds * SECOND));
+        let aggregation = Aggregation { late_memory_mb: 1, ..Aggregation::default() };
+        let of_second = |second: i64, window: &model::Aggregate<'_>| {
+            window.window_start.as_micros() == T0 + second * SECOND && window.revision == 2
+        };
+        let is_revised = |topic: Topic, second: i64| {
+            let records = rig.everything(topic);
+            records.iter().any(|record| of_second(second, &aggregate::decode(record.body()).unwrap()))
+        };
+        let all: Vec<Reading<'_>> = (0..SECONDS).map(|second| reading("line", second, Value::Float(10.0))).collect();
+        for part in all.chunks(1000) {
+            rig.publish(part);
+        }
+        at(SECONDS);
+        let late = |second: i64, value| Reading {
+            device_time: Timestamp::from_micros(T0 + second * SECOND + 7),
+            gateway_time: Timestamp::from_micros(T0 + SECONDS * SECOND),
+            ..reading("line", second, Value::Float(value))
+        };
+        with_modules(&rig.ctx, &Validation::default(), Some(&aggregation), |_| {
+            until("the seconds are written", || rig.written(Topic::Telemetry1s) > SECONDS - 20);
+            rig.publish(&[late(3, 40.0), late(4, 50.0), late(3000, 60.0)]);
+            until("they are corrected", || {
+                at((rig.clock.now().as_micros() - T0) / SECOND + 5);
+                [3, 4, 3000].iter().all(|second| is_revised(Topic::Telemetry1s, *second))
+                    && [0, 3000].iter().all(|second| is_revised(Topic::Telemetry1min, *second))
+            });
+        });
+        with_modules(&rig.restarted(), &Validation::default(), Some(&aggregation), |_| {
+            rig.publish(&[late(100, 70.0)]);
+            until("one more is corrected", || {
+                at((rig.clock.now().as_micros() - T0) / SECOND + 5);
+                is_revised(Topic::Telemetry1s, 100) && is_revised(Topic::Telemetry1min, 60)
+            });
+        });
+        let newest = newest(&rig.everything(Topic::Telemetry1s));
+        for (second, sum) in [(3, 50.0), (4, 60.0), (100, 80.0), (3000, 70.0), (5, 10.0)] {
+            let window = aggregate::decode(newest[&("temperature".to_owned(), second)].body()).unwrap();
+            assert_eq!(window.partials.statistics.sum, sum, "second {second}");
+        }
+        let minutes = rig.everything(Topic::Telemetry1min);
+        let minutes = self::newest(&minutes);
+        let first = aggregate::decode(minutes[&("temperature".to_owned(), 0)].body()).unwrap();
+        assert_eq!((first.partials.statistics.count, first.partials.statistics.sum), (62, 690.0));
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

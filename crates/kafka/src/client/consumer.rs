@@ -237,6 +237,23 @@ impl Consumer {
         Ok(known.collect())
     }
 
+    /// The first offset of a partition whose record was stamped at this time or later, in milliseconds since 1970; `None`
+    /// when there is none.
+    pub fn offset_at(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>, Error> {
+        let mut list = TopicPartitionList::new();
+        let asked = list.add_partition_offset(&self.access.full(topic), partition, Offset::Offset(time_ms.max(0)));
+        asked.map_err(|source| self.request("asking for offsets", source))?;
+        let list = self
+            .inner
+            .offsets_for_times(list, REQUEST_TIMEOUT)
+            .map_err(|source| self.request("asking for offsets", source))?;
+        let found = list.elements().into_iter().find_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        });
+        Ok(found)
+    }
+
     /// Names of the topics under our prefix with their partition counts.
     pub fn topics(&self) -> Result<Vec<(String, i32)>, Error> {
         let metadata = self

@@ -194,7 +194,7 @@ impl Default for ClosedWindows {
 }
 
 impl ClosedWindows {
-    /// Windows that are not here and end here or before may have been emitted.
+    /// Windows that are not here and end here or before may have been emitted; the output knows.
     pub(super) fn floor(&self) -> i64 {
         self.floor
     }
@@ -279,8 +279,8 @@ impl ClosedWindows {
     }
 
     /// Lets the oldest go while all take more than `bytes`, or while they were emitted before `oldest`, and takes what the
-    /// oldest were made from while that is more than `parts`; tells the point of every window that left.
-    pub(super) fn trim(&mut self, bytes: usize, parts: usize, oldest: i64, mut left: impl FnMut(u32)) {
+    /// oldest were made from while that is more than `parts`; tells point and start of every window that left.
+    pub(super) fn trim(&mut self, bytes: usize, parts: usize, oldest: i64, mut left: impl FnMut(u32, i64)) {
         while self.order.front().is_some_and(|front| self.bytes > bytes || front.time < oldest) {
             let Some(Emission { seq, point, start, end, .. }) = self.order.pop_front() else { break };
             if self.kept.get(&(point, start)).is_some_and(|kept| kept.seq == seq) {
@@ -288,7 +288,7 @@ impl ClosedWindows {
                 let gone = self.kept.remove(&(point, start));
                 self.bytes = self.bytes.saturating_sub(gone.as_ref().map_or(0, Kept::bytes));
                 self.floor = self.floor.max(end);
-                left(point);
+                left(point, start);
             }
         }
         while self.parts > parts {

@@ -112,8 +112,13 @@ pub enum Taken {
     Excluded,
     /// A value that the kind of its point cannot take.
     WrongKind,
-    /// Its window is closed and may not change any more: too old, no longer kept, or of another unit.
+    /// Its window is closed and may not change any more: too old, of another unit, or about time and no longer kept.
     Late,
+    /// Its window may have been emitted and was let go: hand what the output holds of [`super::Level::stretch`] to
+    /// [`super::Level::recall`], then the input again.
+    Forgotten {
+        start: Timestamp,
+    },
     /// Its window is closed and kept without what it was made from: hand that to [`super::Level::complete`], then the
     /// input again. It is among the inputs of the point from offset `from` through `through`.
     Incomplete {
@@ -216,20 +221,20 @@ impl Checkpoint {
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    points: PointTable<Point>,
+    pub(super) points: PointTable<Point>,
     /// Deadline -> windows to close when it comes; entries of closed windows are skipped.
     timers: BTreeMap<i64, Vec<WindowKey>>,
     /// Windows in the order they got their first input, so by ascending offset; closed ones leave at the front.
     holds: VecDeque<Hold>,
     /// The same of events: point, start of the window, offset.
     event_holds: VecDeque<(u32, i64, i64)>,
-    closed: ClosedWindows,
+    pub(super) closed: ClosedWindows,
     /// Units and kinds by their number.
     sorts: Vec<Sort>,
     /// The stream's time in microseconds, `i64::MIN` before the first input.
-    time: i64,
+    pub(super) time: i64,
     /// Where the output ended when that was asked for last.
-    output_end: i64,
+    pub(super) output_end: i64,
     /// Last input that the output found after a restart holds: up to it nothing kept is let go.
     replay_through: i64,
     replaying: bool,
@@ -327,7 +332,7 @@ impl Lane {
     }
 
     /// The number of a unit and kind; `None` when there are too many.
-    fn sort(&mut self, unit: Option<&str>, kind: Kind) -> Option<u16> {
+    pub(super) fn sort(&mut self, unit: Option<&str>, kind: Kind) -> Option<u16> {
         let known = self.sorts.iter().position(|known| known.kind == kind && known.unit.as_deref() == unit);
         let number = match known {
             Some(number) => number,
@@ -672,9 +677,10 @@ impl Lane {
         let oldest = self.time.saturating_sub(shape.revise_for);
         let points = &mut self.points;
         let (bytes, parts) = (shape.kept_bytes + self.more.0, shape.kept_parts + self.more.1);
-        self.closed.trim(bytes, parts, oldest, |point| {
+        self.closed.trim(bytes, parts, oldest, |point, start| {
             if let Some(point) = points.get_mut(point) {
                 point.kept = point.kept.saturating_sub(1);
+                point.known.cut(start, start.saturating_add(shape.width));
             }
         });
     }

@@ -4,6 +4,7 @@ use model::{Resolution, Timestamp};
 
 use super::lane::{Checkpoint, Closed, Lane, Restored, Room, Sample, Shape, Taken};
 use super::plan::Plans;
+use super::recall::Stretch;
 use super::window::Input;
 
 /// What a level may hold.
@@ -14,7 +15,7 @@ pub struct Limits {
     /// Open windows over all points; a reading that would open one more is counted and not aggregated (AGG-14).
     pub windows_max: usize,
     /// Memory of the closed windows kept for late data, over all partitions, in bytes; each has an equal share, and partitions that need more use
-    /// what the others leave. The oldest are let go, and later inputs for windows that old are counted and dropped (AGG-06).
+    /// what the others leave. The oldest are let go, and read back from the output when late data comes for them (AGG-06).
     pub kept_bytes_max: usize,
     /// Children and readings of closed windows kept, shared out the same way; those of windows beyond are read again from the
     /// input when late data comes.
@@ -68,6 +69,16 @@ impl Level {
         inputs: &[Input<'_>],
     ) -> bool {
         self.lanes[partition].complete(&self.shape, asset_id, parameter, start.as_micros(), inputs)
+    }
+
+    /// What of the output answers [`Taken::Forgotten`]: windows of this asset that begin in this time.
+    pub fn stretch(&self, partition: usize, asset_id: &str, start: Timestamp) -> Stretch {
+        self.lanes[partition].stretch(&self.shape, asset_id, start.as_micros())
+    }
+
+    /// Takes in the newest revision of every window of the asset in the stretch, as the output holds it.
+    pub fn recall(&mut self, partition: usize, asset_id: &str, stretch: Stretch, windows: &[Restored<'_>]) {
+        self.lanes[partition].recall(&self.shape, asset_id, stretch, windows);
     }
 
     /// Takes one input in; windows that close on the way go to `out`.

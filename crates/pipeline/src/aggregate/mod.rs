@@ -2,7 +2,7 @@
 //!
 //! [`statistics`] and [`totals`] are the arithmetic; [`plan`] says what is done with a point; [`window`] and [`series`] are
 //! what is in a window; [`lane`] decides when windows open and close, [`rim`] what then happens, [`closed`] what is kept of
-//! them. [`Level`] is all of one resolution. Late data makes the next revision of its window (AGG-06).
+//! them, [`recall`] what comes back. [`Level`] is all of one resolution. Late data makes the next revision of its window (AGG-06).
 
 mod closed;
 mod counter;
@@ -10,6 +10,7 @@ mod lane;
 mod level;
 pub mod plan;
 mod point;
+mod recall;
 mod rim;
 mod series;
 pub mod statistics;
@@ -19,5 +20,6 @@ mod window;
 pub use lane::{Checkpoint, Closed, Restored, Sample, Taken};
 pub use level::{Level, Limits};
 pub use plan::Plans;
+pub use recall::Stretch;
 pub use totals::Totals;
 pub use window::Input;

@@ -4,6 +4,7 @@ use model::Kind;
 
 use super::lane::{Sample, Shape};
 use super::plan::Plan;
+use super::recall::Known;
 use super::series::Held;
 use super::window::Content;
 
@@ -57,6 +58,8 @@ pub(super) struct Point {
     pub(super) early: Option<Vec<EarlyStop>>,
     /// What holds at the end of the latest closed window.
     pub(super) held: Option<Box<Held>>,
+    /// What was read back from the output.
+    pub(super) known: Known,
 }
 
 #[derive(Debug)]
@@ -93,6 +96,7 @@ impl Point {
             kept: 0,
             early: None,
             held: None,
+            known: Known::default(),
         }
     }
 

@@ -357,9 +357,13 @@ impl Rim<'_> {
         let kind = self.sorts[usize::from(sort)].kind;
         let is_timed = self.shape.is_timed(self.shape.plans.get(point.plan), kind);
         let Some(kept) = self.closed.get(point.id, start) else {
-            // what was let go may have been emitted
-            if too_old || end <= self.closed.floor() {
+            if too_old {
                 return Err(Taken::Late);
+            }
+            // what was let go may have been emitted
+            if !point.knows(start, end, self.closed.floor()) {
+                let start = Timestamp::from_micros(start);
+                return Err(if is_timed { Taken::Late } else { Taken::Forgotten { start } });
             }
             if !is_timed {
                 return Ok(None);

@@ -8,16 +8,17 @@ use std::time::Duration;
 use kafka::client::{Batch, Consumer, Position, Producer, Record};
 use model::aggregate::{Coverage, Extra, Times};
 use model::{Aggregate, Health, Resolution, TextList, Timestamp};
-use pipeline::aggregate::{Checkpoint, Closed, Level, Plans, Restored, Taken, totals};
+use pipeline::aggregate::{Checkpoint, Closed, Level, Plans, Taken, totals};
 use stream::avro;
 use stream::message::aggregate;
-use stream::publisher::{read_source, write_source};
+use stream::publisher::write_source;
 use stream::topics::PARTITIONS;
 use stream::{Schema, Start, Subscription, Topic, header};
 use tokio::time::Instant;
 
 use super::children::{Children, Span};
 use super::inputs;
+use super::recall::{Recall, restored, sources};
 use crate::modules::flight::Flights;
 use crate::modules::live::Stage;
 use crate::modules::marks::{self, LANES, by_lane, lane, look_back, partition};
@@ -49,7 +50,7 @@ pub(super) struct Step {
     pub(super) input: Topic,
     /// Where events end what a point's value holds.
     events: Option<Topic>,
-    output: Topic,
+    pub(super) output: Topic,
     pub(super) group: &'static str,
     before: Stage,
     after: Option<Stage>,
@@ -97,6 +98,7 @@ struct Bench<'c> {
     audit_id: i32,
     pen: Pen<'c>,
     children: Children,
+    recall: Recall,
     /// Inputs before these were taken once, before the start.
     seen: [i64; LANES],
     /// Inputs too late for their windows since the last row of the ledger.
@@ -252,7 +254,10 @@ fn open<'c>(
     look_back(&consumer, &[(step.output, &old_marks)], |_, lane, record| {
         let payload = record.payload().unwrap_or_default();
         match avro::unframe(payload).and_then(|(_, body)| aggregate::decode(body)) {
-            Ok(window) => level.was_emitted(lane, &restored(step, begins[lane].end, lane, record, &window)),
+            Ok(window) => {
+                let sources = sources(step, begins[lane].end, lane, record);
+                level.was_emitted(lane, &restored(sources, record.offset(), &window));
+            }
             Err(_) => unreadable += 1,
         }
     })
@@ -297,38 +302,12 @@ fn open<'c>(
         audit_id,
         pen,
         children: Children::default(),
+        recall: Recall::default(),
         seen,
         late: [loss::Late::default(); LANES],
         tally: Tally::default(),
     };
     Ok((bench, subscription, committed))
-}
-
-/// A window as the output holds it. Sources that lie beyond the input's end speak of another log: none of its inputs is
-/// counted.
-fn restored<'r>(step: Step, input_end: i64, lane: usize, record: &Record<'_>, window: &Aggregate<'r>) -> Restored<'r> {
-    let source = |name| {
-        let value = record.header(name)?;
-        Some(read_source(value, step.input.name(), partition(lane)).filter(|offset| *offset < input_end).unwrap_or(-1))
-    };
-    Restored {
-        asset_id: window.asset_id,
-        parameter: window.parameter,
-        unit: window.unit,
-        start: window.window_start,
-        end: window.window_end,
-        kind: window.kind,
-        partials: window.partials,
-        partial: window.partial,
-        held: window.held,
-        carry: window.carry,
-        stops: window.stops,
-        revision: window.revision,
-        from_offset: source(header::SOURCE_FROM).unwrap_or(-1),
-        offset: source(header::SOURCE).unwrap_or(i64::MAX),
-        gateway_time: window.gateway_time,
-        mark: record.offset(),
-    }
 }
 
 impl Bench<'_> {
@@ -356,8 +335,21 @@ impl Bench<'_> {
                 return Ok(());
             }
         };
-        let Self { ctx, step, level, pen, tally, children, .. } = self;
+        let Self { ctx, step, level, pen, tally, children, recall, .. } = self;
         let mut taken = level.sample(lane, &sample, &mut |closed| pen.write(batch, lane, closed));
+        if let Taken::Forgotten { start } = taken {
+            let stretch = level.stretch(lane, sample.asset_id, start);
+            taken = match recall.read(ctx, *step, lane, sample.asset_id, stretch)? {
+                Some(found) => {
+                    let decoded = found.iter().filter_map(|found| Some((found, aggregate::decode(&found.body).ok()?)));
+                    let windows: Vec<_> =
+                        decoded.map(|(found, window)| restored(found.sources, found.mark, &window)).collect();
+                    level.recall(lane, sample.asset_id, stretch, &windows);
+                    level.sample(lane, &sample, &mut |closed| pen.write(batch, lane, closed))
+                }
+                None => Taken::Late,
+            };
+        }
         if let Taken::Incomplete { start, end, from, through } = taken {
             let span = Span { start, end, from, through };
             let read = children.read(ctx, *step, lane, &sample, span)?;
@@ -376,8 +368,8 @@ impl Bench<'_> {
             Taken::Added | Taken::Known => {}
             Taken::Excluded => tally.excluded += 1,
             Taken::WrongKind => tally.wrong_kind += 1,
-            Taken::Late | Taken::Incomplete { .. } if is_event => {} // an event is no reading: nothing is lost
-            Taken::Late | Taken::Incomplete { .. } => {
+            Taken::Late | Taken::Forgotten { .. } | Taken::Incomplete { .. } if is_event => {} // an event is no reading: nothing is lost
+            Taken::Late | Taken::Forgotten { .. } | Taken::Incomplete { .. } => {
                 tally.late += 1;
                 if sample.offset >= self.seen[lane] {
                     self.late[lane].add(sample.offset);

@@ -62,16 +62,26 @@ impl Block {
     fn pick(&self, step: Step, sample: &Sample<'_>, span: Span) -> Vec<Vec<u8>> {
         let begin = self.records.partition_point(|(offset, _)| *offset < span.from);
         let end = self.records.partition_point(|(offset, _)| *offset <= span.through);
-        let is_wanted = |(offset, body): &&(i64, Vec<u8>)| {
-            let Ok(Some(input)) = inputs::decode(step.input.schema(), body, *offset) else { return false };
-            let time = match input.input {
-                Input::Child { start, .. } => start,
-                Input::Reading { time, .. } | Input::Stop { time, .. } => time,
-            };
-            let within = time >= span.start && time < span.end;
-            within && input.asset_id == sample.asset_id && input.parameter == sample.parameter
-        };
+        let is_wanted = |(offset, body): &&(i64, Vec<u8>)| span.wants(step, sample, *offset, body);
         self.records[begin..end].iter().filter(is_wanted).map(|(_, body)| body.clone()).collect()
+    }
+}
+
+impl Span {
+    /// A window that late data changed spans hours of its input: of those only its own records are held.
+    fn is_long(&self) -> bool {
+        self.through - self.from > BLOCK_RECORDS
+    }
+
+    /// Whether a record is an input of the sample's point in this window.
+    fn wants(&self, step: Step, sample: &Sample<'_>, offset: i64, body: &[u8]) -> bool {
+        let Ok(Some(input)) = inputs::decode(step.input.schema(), body, offset) else { return false };
+        let time = match input.input {
+            Input::Child { start, .. } => start,
+            Input::Reading { time, .. } | Input::Stop { time, .. } => time,
+        };
+        let within = time >= self.start && time < self.end;
+        within && input.asset_id == sample.asset_id && input.parameter == sample.parameter
     }
 }
 
@@ -86,14 +96,25 @@ impl Children {
         sample: &Sample<'_>,
         span: Span,
     ) -> Result<Option<Vec<Vec<u8>>>, Error> {
-        if !self.block.holds(lane, span) && !self.fetch(ctx, step, lane, span)? {
+        if !self.block.holds(lane, span) && !self.fetch(ctx, step, lane, sample, span)? {
             return Ok(None);
         }
-        Ok(Some(self.block.pick(step, sample, span)))
+        let picked = self.block.pick(step, sample, span);
+        if span.is_long() {
+            self.block = Block::default(); // it holds nothing of others
+        }
+        Ok(Some(picked))
     }
 
     /// Reads the block that begins with the span; `false` when retention took a part of it.
-    fn fetch(&mut self, ctx: &ModuleContext, step: Step, lane: usize, span: Span) -> Result<bool, Error> {
+    fn fetch(
+        &mut self,
+        ctx: &ModuleContext,
+        step: Step,
+        lane: usize,
+        sample: &Sample<'_>,
+        span: Span,
+    ) -> Result<bool, Error> {
         let stream = Error::stream(super::MODULE);
         if self.consumer.is_none() {
             self.consumer = Some(Consumer::open(&ctx.settings, step.group).map_err(&stream)?);
@@ -123,6 +144,7 @@ impl Children {
                     next = next.max(record.offset() + 1);
                     if record.offset() < to
                         && let Ok((_, body)) = avro::unframe(record.payload().unwrap_or_default())
+                        && (!span.is_long() || span.wants(step, sample, record.offset(), body))
                     {
                         block.records.push((record.offset(), body.to_vec()));
                     }
