@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use adapters::modbus::config::ConnectionPlan;
 use adapters::modbus::connection::{Connection, Outcome};
+use adapters::modbus::transport::ConnectionPlan;
 use anyhow::bail;
 use modbus::{Data, Read, Table};
 use model::SystemClock;
@@ -27,13 +27,7 @@ pub fn run(port: u16, registers: u16, one_thread: bool) -> anyhow::Result<()> {
 }
 
 async fn serve(port: u16, registers: u16) -> anyhow::Result<()> {
-    let plan = ConnectionPlan {
-        host: "127.0.0.1".to_owned(),
-        port,
-        connect_timeout: Duration::from_secs(3),
-        response_timeout: Duration::from_secs(1),
-        outstanding_max: 1,
-    };
+    let plan = ConnectionPlan::tcp("127.0.0.1".to_owned(), port, Duration::from_secs(1));
     let mut connection = Connection::open(&plan).await?;
     let reads = [Read::new(1, Table::HoldingRegister, 0, registers)?];
     let mut discarded = Vec::new();

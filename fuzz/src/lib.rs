@@ -1,4 +1,4 @@
-//! Feeds changed bytes to everything in `commitlog`, `kafka` and the MQTT adapter that reads bytes from outside or from a disk.
+//! Feeds changed bytes to everything in `commitlog`, `kafka` and the MQTT and Modbus adapters that reads bytes from outside or from a disk.
 //!
 //! A plain driver for the stable compiler: no coverage, but seeds that reach deep (well-formed inputs of every kind),
 //! and changes that keep most of an input intact. The tests of this crate run each target for seconds; `cargo run

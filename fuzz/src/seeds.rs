@@ -8,6 +8,7 @@ use commitlog::{Crash, Log, LogOptions, ManualClock, SimVfs, Uncompressed};
 use kafka::protocol::records::{self, Record};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::{Encodable, StrBytes};
+use modbus::{Exception, Table, frame, rtu, server};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -111,6 +112,27 @@ pub(crate) fn mqtt_payloads() -> Vec<Vec<u8>> {
         &[0xFF, 0xA9, 0x42, 0xAA, 0xCC, 0xCD, 0, 1],
     ];
     texts.iter().map(|text| text.to_vec()).collect()
+}
+
+/// Replies of Modbus devices, one by one in both framings, and several behind each other.
+pub(crate) fn modbus() -> Vec<Vec<u8>> {
+    let replies = [
+        server::registers(Table::HoldingRegister, &[0x42AA, 0xCCCD]),
+        server::registers(Table::InputRegister, &[0x1234; 125]),
+        server::bits(Table::Coil, &[true, false]),
+        server::exception(3, Exception::BUSY).to_vec(),
+    ];
+    let mut all = Vec::new();
+    let mut joined = Vec::new();
+    for (transaction, reply) in (1..).zip(&replies) {
+        let (mut tcp, mut serial) = (Vec::new(), Vec::new());
+        frame::encode(transaction, 1, reply, &mut tcp);
+        rtu::encode(1, reply, &mut serial);
+        joined.extend_from_slice(&tcp);
+        all.extend([tcp, serial]);
+    }
+    all.push(joined);
+    all
 }
 
 /// Payloads of edge nodes.

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use commitlog::batch::{self, Batches, Header};
 use commitlog::{Error, Log, LogOptions, ManualClock, SimVfs, Uncompressed, Vfs, state_file, times, verify};
 use kafka::protocol::{self, records};
+use modbus::value::{CharOrder, Encoding, Half};
+use modbus::{DataType, Deframer, Order, Read, Table, rtu};
 
 use crate::seeds;
 
@@ -25,7 +27,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "batches", seeds: seeds::batches, mend: mend_batches, attempt: batches },
     Target { name: "append", seeds: seeds::batches, mend: mend_batches, attempt: append },
     Target { name: "compaction", seeds: seeds::batches, mend: mend_batches, attempt: compaction },
@@ -38,6 +40,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "mqtt-packets", seeds: seeds::mqtt_packets, mend: |_| (), attempt: mqtt_packets },
     Target { name: "mqtt-payloads", seeds: seeds::mqtt_payloads, mend: |_| (), attempt: mqtt_payloads },
     Target { name: "sparkplug", seeds: seeds::sparkplug, mend: |_| (), attempt: sparkplug },
+    Target { name: "modbus", seeds: seeds::modbus, mend: mend_modbus, attempt: modbus_replies },
 ];
 
 /// A segment that everything else may be wrong about.
@@ -352,6 +355,73 @@ fn sparkplug(bytes: &[u8]) -> Result<bool, String> {
         Ok(payload) if payload.metrics.len() > payload::METRICS_MAX => Err("more metrics than the limit".to_owned()),
         Ok(payload) => Ok(!payload.metrics.is_empty()),
         Err(_) => Ok(false),
+    }
+}
+
+/// Replies of devices in both framings, and what the registers in them become (AC-102).
+fn modbus_replies(bytes: &[u8]) -> Result<bool, String> {
+    const PIECE: usize = 7;
+    const FRAME_BYTES_MAX: usize = 260;
+    let mut whole = false;
+    let mut deframer = Deframer::new();
+    'pieces: for piece in bytes.chunks(PIECE) {
+        deframer.push(piece);
+        loop {
+            match deframer.next_frame() {
+                Ok(Some(frame)) => whole |= modbus_reply(frame.unit, frame.pdu),
+                Ok(None) => break,
+                Err(_) => break 'pieces, // the connection ends
+            }
+        }
+        if deframer.pending_bytes() > FRAME_BYTES_MAX {
+            return Err(format!("{} bytes wait for the rest of a frame", deframer.pending_bytes()));
+        }
+    }
+    for found in [rtu::whole(bytes), rtu::request(bytes).and_then(|(frame, _)| frame.ok())].into_iter().flatten() {
+        whole |= modbus_reply(found.unit, found.pdu);
+    }
+    if let rtu::Look::Whole(frame) = rtu::look(bytes) {
+        whole |= modbus_reply(frame.unit, frame.pdu);
+    }
+    let registers: Vec<u16> = bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+    let text = DataType::Text { registers: 4, chars: CharOrder::LowHigh, encoding: Encoding::Utf8 };
+    let kinds = [
+        DataType::Bool,
+        DataType::Bit { place: 15 },
+        DataType::BitField { place: 4, width: 12 },
+        DataType::Int8(Half::High),
+        DataType::Uint16,
+        DataType::Int32,
+        DataType::Float32,
+        DataType::Uint64,
+        DataType::Float64,
+        DataType::Bcd16,
+        DataType::Bcd32,
+        DataType::Mod10 { registers: 4 },
+        text,
+        DataType::Raw { registers: 4 },
+    ];
+    for (kind, order) in kinds.into_iter().flat_map(|kind| Order::ALL.map(|order| (kind, order))) {
+        // Also as many as it does not want.
+        drop((kind.decode(order, &registers), kind.pattern(order, &registers)));
+        if let Some(own) = registers.get(..usize::from(kind.registers())) {
+            drop((kind.decode(order, own), kind.pattern(order, own)));
+        }
+    }
+    Ok(whole)
+}
+
+/// True if it is the reply to one of a few requests.
+fn modbus_reply(unit: u8, pdu: &[u8]) -> bool {
+    let tables = [Table::Coil, Table::DiscreteInput, Table::HoldingRegister, Table::InputRegister];
+    let reads = tables.into_iter().flat_map(|table| [1, 2, 125].map(|count| Read::new(unit, table, 0, count)));
+    reads.flatten().any(|read| read.decode(unit, pdu).is_ok())
+}
+
+/// The checksum of a serial line, behind all the rest.
+fn mend_modbus(bytes: &mut [u8]) {
+    if let Some((body, sum)) = bytes.split_last_chunk_mut::<2>() {
+        *sum = rtu::checksum(body).to_le_bytes();
     }
 }
 

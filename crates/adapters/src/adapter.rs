@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use model::{Classification, ValueType};
 
+use crate::edges::Edges;
+use crate::publishing::OnChange;
 use crate::sample::Cycle;
 
 /// Group of a tag that is not polled.
@@ -144,7 +146,7 @@ pub type Receipt = u64;
 ///    it reports the first sample of each, and their group is none of `groups`.
 /// 2. `connect` makes one attempt, within the adapter's own connect timeout, and may be called again at any time.
 /// 3. `poll` reads each tag of the group at most once and reports it at most once, as a value or as BAD with a reason.
-///    After `Ok` every tag of the group was reported.
+///    After `Ok` every tag of the group was reported, unless the cycle says that the poll has paused for a faster group.
 /// 4. `poll` gives an error only when the connection is of no use any more; a device that answers "no" is not an error.
 ///    Tags reported before the error stand; the host reports the others.
 /// 5. All tags read by one answer of the device carry the same device time (MB-19).
@@ -173,6 +175,16 @@ pub trait Adapter: Send {
 
     /// Reads the tags of a group.
     fn poll(&mut self, group: usize, cycle: &mut Cycle) -> impl Future<Output = Result<(), LinkError>> + Send;
+
+    /// How a tag is published where not every value of it is (MB-41).
+    fn publishing(&self, _tag: usize) -> Option<&OnChange> {
+        None
+    }
+
+    /// Which changes of a tag are told as events (MB-40).
+    fn edges(&self, _tag: usize) -> Option<&Edges> {
+        None
+    }
 
     /// Waits for what the source sends by itself.
     fn hear(&mut self, _cycle: &mut Cycle) -> impl Future<Output = Result<(), LinkError>> + Send {

@@ -58,6 +58,7 @@ pub struct AdapterMetrics {
     pub records: Family<ByQuality, Counter>,
     pub discarded: Family<ByReason, Counter>,
     pub suppressed: Counter,
+    pub unchanged: Counter,
     pub gaps: Counter,
     pub lost: Family<ByCause, Counter>,
     pub buffered_records: Gauge,
@@ -96,6 +97,11 @@ impl AdapterMetrics {
             suppressed: metrics.register(
                 "sf_repeated_bad_suppressed",
                 "BAD readings without a value that only repeated the one before",
+                Counter::default(),
+            ),
+            unchanged: metrics.register(
+                "sf_unchanged_suppressed",
+                "Readings of points that are published on change which had not changed enough",
                 Counter::default(),
             ),
             gaps: metrics.register("sf_gaps", "Readings that came after a gap of their tag", Counter::default()),

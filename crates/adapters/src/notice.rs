@@ -6,8 +6,11 @@
 use model::{ClockState, Quality, TextList, TextMap, Timestamp, Value};
 use stream::message::Event;
 
+use crate::adapter::Tag;
+use crate::edges::{Finding, Kind};
 use crate::outbox::Lost;
 use crate::pump::Identity;
+use crate::sample::Sample;
 
 /// The wall clock was set by more than a second (OFF-02).
 pub const CLOCK_STEP: &str = "clock.step";
@@ -20,8 +23,24 @@ pub const SOURCE_GAP: &str = "source.gap";
 /// Readings were dropped because the buffer was full; a row of the loss ledger (OFF-26, OFF-30).
 pub const DATA_LOSS: &str = "data_loss";
 
+/// The state of a point, or that it changed (MB-40).
+pub const POINT_STATE: &str = "point.state";
+
+/// What a notice about a point adds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PointState {
+    pub asset_id: String,
+    pub parameter: String,
+    pub unit: Option<String>,
+    pub value: crate::sample::Value,
+    pub quality: Quality,
+    pub quality_reason: Option<&'static str>,
+    pub device_time: Timestamp,
+    pub finding: Finding,
+}
+
 /// One of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
     /// One of the constants above.
     pub kind: &'static str,
@@ -35,6 +54,8 @@ pub struct Notice {
     pub clock_state: ClockState,
     /// Number among the notices of the adapter's epoch.
     pub number: i64,
+    /// For a notice about a point, not about the adapter or a device.
+    pub point: Option<Box<PointState>>,
 }
 
 impl Notice {
@@ -49,7 +70,39 @@ impl Notice {
             at: Timestamp::default(),
             clock_state: ClockState::default(),
             number: 0,
+            point: None,
         }
+    }
+
+    /// A finding about a point, from the sample it was found in.
+    pub fn of_state(finding: Finding, tag: &Tag, sample: &Sample) -> Self {
+        let Tag { asset_id, parameter, unit, .. } = tag;
+        let to = &finding.to;
+        let message = match (&finding.kind, &finding.from) {
+            (Kind::Initial, _) => format!("{parameter} of {asset_id} is {to}"),
+            (Kind::Missed { after }, _) => format!("{parameter} of {asset_id} became {to} some time after {after}"),
+            (Kind::Edge { bit: Some(bit), rising }, _) => {
+                let turned = if *rising == Some(true) { "set" } else { "cleared" };
+                format!("bit {bit} of {parameter} of {asset_id} was {turned}")
+            }
+            (Kind::Edge { .. }, Some(from)) => format!("{parameter} of {asset_id} went from {from} to {to}"),
+            (Kind::Edge { .. }, None) => format!("{parameter} of {asset_id} became {to}"),
+        };
+        let details = match finding.kind {
+            Kind::Edge { bit: Some(bit), .. } => vec![("bit", bit.to_string())],
+            _ => Vec::new(),
+        };
+        let point = PointState {
+            asset_id: asset_id.clone(),
+            parameter: parameter.clone(),
+            unit: unit.clone(),
+            value: sample.value.clone(),
+            quality: sample.verdict.quality(),
+            quality_reason: sample.verdict.reason(),
+            device_time: sample.device_time,
+            finding,
+        };
+        Self { details, point: Some(Box::new(point)), ..Self::new(POINT_STATE, message) }
     }
 
     /// The row of the loss ledger about dropped readings. Its number is that of the first of them.
@@ -79,7 +132,8 @@ impl Notice {
     /// Memory it takes while it waits, in bytes.
     pub fn bytes(&self) -> usize {
         let details = self.details.iter().map(|(_, text)| size_of::<(&str, String)>() + text.len());
-        size_of::<Self>() + self.message.len() + details.sum::<usize>()
+        let point = self.point.as_ref().map_or(0, |point| size_of::<PointState>() + 2 * point.finding.to.len());
+        size_of::<Self>() + self.message.len() + details.sum::<usize>() + point
     }
 
     /// Hands the event to `take`.
@@ -91,7 +145,7 @@ impl Notice {
             [("gateway_id", gateway_id.as_str()), ("adapter_id", adapter_id), ("adapter_type", identity.adapter_type)];
         let mut details: Vec<(&str, &str)> = self.details.iter().map(|(key, text)| (*key, text.as_str())).collect();
         details.push(("adapter_id", adapter_id));
-        take(&Event {
+        let about_the_adapter = Event {
             event_id: &event_id,
             event_type: self.kind,
             asset_id: adapter_id,
@@ -99,6 +153,9 @@ impl Notice {
             from_state: self.from,
             to_state: self.to,
             occurred_after: None,
+            edge: None,
+            initial: false,
+            missed_window: false,
             message: &self.message,
             value: Value::Null,
             unit: None,
@@ -111,6 +168,24 @@ impl Notice {
             flags: TextList::default(),
             metadata: TextMap::Slice(&metadata),
             details: TextMap::Slice(&details),
+        };
+        let Some(point) = &self.point else { return take(&about_the_adapter) };
+        let Finding { kind, from, to } = &point.finding;
+        take(&Event {
+            asset_id: &point.asset_id,
+            parameter: Some(&point.parameter),
+            from_state: from.as_deref(),
+            to_state: Some(to),
+            occurred_after: if let Kind::Missed { after } = kind { Some(*after) } else { None },
+            edge: kind.edge(),
+            initial: *kind == Kind::Initial,
+            missed_window: matches!(kind, Kind::Missed { .. }),
+            value: point.value.as_model(),
+            unit: point.unit.as_deref(),
+            quality: point.quality,
+            quality_reason: point.quality_reason,
+            device_time: point.device_time,
+            ..about_the_adapter
         })
     }
 }

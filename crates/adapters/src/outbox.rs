@@ -80,6 +80,9 @@ impl Batch {
         if let Some(notice) = &mut self.notice {
             notice.at = notice.at.plus_micros(micros);
             notice.clock_state = state;
+            if let Some(point) = &mut notice.point {
+                point.device_time = point.device_time.plus_micros(micros);
+            }
         }
         if let Some(letter) = &mut self.letter {
             letter.at = letter.at.plus_micros(micros);

@@ -52,11 +52,14 @@ pub async fn run_with(settings: &Value, id: Option<&str>, ctx: daemon::Context) 
         let adapter = Simulated::new(&plan, Arc::clone(&ctx.clock));
         return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
     }
-    if type_name == crate::modbus::SPEC.type_name {
+    if let Some(spec) = [crate::modbus::SPEC, crate::modbus::SERIAL].iter().find(|spec| spec.type_name == type_name) {
         let plan = crate::modbus::config::plan(settings, "").map_err(invalid)?;
         let outlet = open(&plan.common, id)?;
-        let identity = identity(&plan.common, crate::modbus::SPEC.type_name, &ctx);
-        let adapter = ModbusAdapter::new(plan, Arc::clone(&ctx.clock));
+        let identity = identity(&plan.common, spec.type_name, &ctx);
+        let mut adapter = ModbusAdapter::new(plan, Arc::clone(&ctx.clock));
+        if let Some(folder) = &ctx.state_dir {
+            adapter = adapter.remembering(folder);
+        }
         return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
     }
     if type_name == crate::mqtt::SPEC.type_name {

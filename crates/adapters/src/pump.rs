@@ -16,7 +16,7 @@ use crate::metrics::{AdapterMetrics, ByCause, ByQuality, ByReason};
 use crate::notice::Notice;
 use crate::outbox::{Batch, Outbox};
 use crate::outlet::{Ack, Outlet, OutletError};
-use crate::sample::{Sample, Value};
+use crate::sample::Sample;
 
 /// Batches sent and not acknowledged; while there are as many, the next waits in the outbox.
 const ON_THE_WAY_MAX: usize = 16;
@@ -364,18 +364,11 @@ fn reading<'a>(sample: &'a Sample, tag: &'a Tag, labels: &'a Labels, added: &'a 
     // for a source without a clock the moment of the answer is the device time.
     let time_source = sample.time_source;
     let unit = sample.extra.as_deref().and_then(|extra| extra.unit.as_deref());
-    let value = match &sample.value {
-        Value::Null => model::Value::Null,
-        Value::Float(number) => model::Value::Float(*number),
-        Value::Int(number) => model::Value::Int(*number),
-        Value::Bool(flag) => model::Value::Bool(*flag),
-        Value::Text(text) => model::Value::Text(text),
-    };
     Reading {
         asset_id: &tag.asset_id,
         asset_path: tag.asset_path.as_deref(),
         parameter: &tag.parameter,
-        value,
+        value: sample.value.as_model(),
         value_type: tag.value_type,
         value_label: sample.label.as_deref(),
         unit: unit.or(tag.unit.as_deref()),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{ClockState, Quality, Timestamp, flag, time_source};
+use tokio::time::Instant;
 
 use crate::adapter::Receipt;
 use crate::letter::Letter;
@@ -26,6 +27,19 @@ pub enum Value {
     Int(i64),
     Bool(bool),
     Text(Box<str>),
+}
+
+impl Value {
+    /// As the records of the stream have it.
+    pub fn as_model(&self) -> model::Value<'_> {
+        match self {
+            Self::Null => model::Value::Null,
+            Self::Float(number) => model::Value::Float(*number),
+            Self::Int(number) => model::Value::Int(*number),
+            Self::Bool(flag) => model::Value::Bool(*flag),
+            Self::Text(text) => model::Value::Text(text),
+        }
+    }
 }
 
 /// Quality and the codes behind it; can only get worse.
@@ -243,6 +257,10 @@ pub struct Cycle {
     pub notices: Vec<Notice>,
     /// To be settled when everything else in here is durable, and everything reported before it.
     pub receipt: Option<Receipt>,
+    /// From this time on a faster group is due: the poll pauses after the request that is under way.
+    pub pause_at: Option<Instant>,
+    /// The poll has paused; asking again for the same group with this cycle goes on with it.
+    pub is_paused: bool,
 }
 
 impl Cycle {
@@ -260,6 +278,13 @@ impl Cycle {
         self.letters.clear();
         self.notices.clear();
         self.receipt = None;
+        self.pause_at = None;
+        self.is_paused = false;
+    }
+
+    /// True if a poll that can pause has to.
+    pub fn must_pause(&self) -> bool {
+        self.pause_at.is_some_and(|at| Instant::now() >= at)
     }
 
     /// True if there is nothing in it for the stream, nothing to count and nothing to settle.

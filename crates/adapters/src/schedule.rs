@@ -25,6 +25,11 @@ impl Schedule {
         self.next
     }
 
+    /// From one tick to the next.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
     /// How late the due tick is; `None` before it.
     pub fn lateness(&self, now: Instant) -> Option<Duration> {
         now.checked_duration_since(self.next)

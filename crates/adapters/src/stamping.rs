@@ -83,6 +83,16 @@ impl Stamper {
         self.began = self.watch.stamp();
     }
 
+    /// When the poll began, for one that pauses.
+    pub fn began(&self) -> Stamp {
+        self.began
+    }
+
+    /// The poll that paused goes on.
+    pub fn resume(&mut self, began: Stamp) {
+        self.began = began;
+    }
+
     /// The time of a batch that is complete.
     pub fn stamp(&self) -> Stamp {
         self.watch.stamp()

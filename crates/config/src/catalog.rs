@@ -41,6 +41,15 @@ impl Kind {
     }
 }
 
+/// Something on or behind this machine that components would share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// In words that can stand in a sentence: `the serial port /dev/ttyUSB0`.
+    pub what: String,
+    /// Nobody else may use it.
+    pub alone: bool,
+}
+
 /// One component type.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
@@ -55,6 +64,8 @@ pub struct Spec {
     pub validate: fn(&Value, &str) -> Vec<Problem>,
     /// The points valid settings bring; `None` for a component that learns them while it runs, and for sinks.
     pub points: fn(&Value) -> Option<Vec<PointGlob>>,
+    /// What valid settings lay claim to.
+    pub claim: fn(&Value) -> Option<Claim>,
 }
 
 /// All component types of this binary, in a stable order.

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::rules::PointGlob;
-use crate::{Aggregation, Alarms, Catalog, ClockSettings, External, Kind, Object, Problem, Validation};
+use crate::{Aggregation, Alarms, Catalog, Claim, ClockSettings, External, Kind, Object, Problem, Validation};
 
 /// The newest document version this build reads.
 pub const VERSION: i64 = 1;
@@ -143,6 +143,7 @@ pub fn read(value: &Value, catalog: &Catalog) -> Result<Document, Vec<Problem>> 
         })
         .collect();
     object.extend(repeated);
+    object.extend(claims_in_conflict(&components, catalog));
     let validation = object.value("validation").map(|value| Validation::read(value, "/validation"));
     let (validation, problems) = validation.unwrap_or_default();
     object.extend(problems);
@@ -164,6 +165,24 @@ pub fn read(value: &Value, catalog: &Catalog) -> Result<Document, Vec<Problem>> 
     }
     let components = components.into_iter().map(|(_, component)| component).collect();
     Ok(Document { gateway_id, revision, stream, console_listen, components, validation, aggregation, alarms, clock })
+}
+
+/// Components that would share what one of them must have alone.
+fn claims_in_conflict(components: &[(String, Component)], catalog: &Catalog) -> Vec<Problem> {
+    let mut claims: Vec<(&str, Claim)> = Vec::new();
+    let mut problems = Vec::new();
+    for (pointer, component) in components {
+        let claim =
+            catalog.find(component.kind, &component.type_name).and_then(|spec| (spec.claim)(&component.settings));
+        let Some(claim) = claim else { continue };
+        let shared = |(_, other): &&(&str, Claim)| other.what == claim.what && (other.alone || claim.alone);
+        if let Some((other, _)) = claims.iter().find(shared) {
+            let message = format!("uses {}, which {other} uses already", claim.what);
+            problems.push(Problem::new(pointer, "shared", message, "put the points of both into one adapter"));
+        }
+        claims.push((&component.id, claim));
+    }
+    problems
 }
 
 /// The points all adapters bring; `None` when one of them cannot say.
@@ -260,6 +279,7 @@ mod tests {
             object.text("adapter_id");
             object.text("adapter_type");
             object.integer("port", 1, 65_535);
+            object.boolean("alone");
             object.finish()
         };
         Catalog::new([Spec {
@@ -269,7 +289,30 @@ mod tests {
             schema: || Value::Null,
             validate: check,
             points: |_| None,
+            claim: |value| {
+                let port = value.get("port")?.as_i64()?;
+                Some(Claim { what: format!("port {port}"), alone: value["alone"] == true })
+            },
         }])
+    }
+
+    // AC-026
+    #[test]
+    fn what_one_component_has_alone_no_other_may_use() {
+        let adapters = |first: &str, second: &str| {
+            let text = format!(
+                "{{version: 1, gateway_id: gw, adapters: [{{adapter_id: a, adapter_type: modbus_tcp, {first}}}, \
+                 {{adapter_id: b, adapter_type: modbus_tcp, {second}}}]}}"
+            );
+            let value = serde_saphyr::from_str(&text).unwrap();
+            read(&value, &catalog()).map_err(|problems| problems[0].to_string())
+        };
+        assert!(adapters("port: 5", "port: 5").is_ok(), "a port many may use");
+        assert!(adapters("port: 5, alone: true", "port: 6, alone: true").is_ok());
+        let expected = "/adapters/1: uses port 5, which a uses already (put the points of both into one adapter)";
+        for (first, second) in [("port: 5, alone: true", "port: 5"), ("port: 5", "port: 5, alone: true")] {
+            assert_eq!(adapters(first, second).unwrap_err(), expected);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod secret;
 
 pub use aggregation::Aggregation;
 pub use alarms::{AlarmRule, Alarms};
-pub use catalog::{Catalog, Kind, Spec};
+pub use catalog::{Catalog, Claim, Kind, Spec};
 pub use clock::ClockSettings;
 pub use document::{Component, Document, StreamMode, parse, parse_rules};
 pub use external::External;

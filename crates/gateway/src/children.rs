@@ -154,7 +154,7 @@ fn plan(component: &Component, document: &Document, folders: &Folders, stream: &
         environment.insert("SF_CLOCK_ASSUME_SYNCED".to_owned(), clock.assume_synced.to_string());
         environment.insert("SF_CLOCK_BOOT_HOLD_S".to_owned(), clock.boot_hold_s.to_string());
     }
-    if role == Role::Sink {
+    if matches!(role, Role::Sink | Role::Adapter) {
         environment.insert("SF_STATE_DIR".to_owned(), folders.state().display().to_string());
     }
     let mut secrets = secret::secrets_in(&component.settings);
@@ -198,6 +198,7 @@ mod tests {
             schema: || Value::Null,
             validate: |_, _| Vec::new(),
             points: |_| None,
+            claim: |_| None,
         };
         let catalog = Catalog::new([accept(Kind::Adapter, "modbus_tcp"), accept(Kind::Sink, "timescale")]);
         config::parse(text, &catalog).expect("a valid document")

@@ -87,8 +87,19 @@ pub enum AddressError {
 }
 
 impl Location {
-    /// Reads the five- and six-digit notation, with an optional bit: `"40001"`, `"400001"`, `"40001.3"`.
+    /// Reads the five- and six-digit notation, with an optional bit: `"40001"`, `"400001"`, `"40001.3"`; or that of
+    /// IEC 61131, which counts holding registers from 0: `"%MW100"`.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if let Some(word) = text.strip_prefix("%MW") {
+            let (offset, bit) = match word.split_once('.') {
+                Some((offset, bit)) => (offset, Some(parse_bit(bit)?)),
+                None => (word, None),
+            };
+            let well_formed = (1..=5).contains(&offset.len()) && offset.bytes().all(|byte| byte.is_ascii_digit());
+            let offset = if well_formed { offset.parse().ok() } else { None };
+            let offset = offset.ok_or_else(|| AddressError::Notation { text: text.to_owned() })?;
+            return Ok(Self { bit, ..Self::from_offset(Table::HoldingRegister, offset)? });
+        }
         let (digits, bit) = match text.split_once('.') {
             Some((digits, bit)) => (digits, Some(parse_bit(bit)?)),
             None => (text, None),
@@ -212,7 +223,10 @@ mod tests {
         assert_eq!(Location::from_offset(Table::HoldingRegister, 0), Ok(first));
         assert_eq!(Location::from_number(Table::HoldingRegister, 1), Ok(first));
         assert_eq!(Location::from_hex(Table::HoldingRegister, "0x0000"), Ok(first));
+        assert_eq!(Location::parse("%MW0"), Ok(first));
         assert_eq!(first.modicon(), "400001");
+        let word = Location::parse("%MW100.3").unwrap();
+        assert_eq!((word.table, word.offset, word.bit), (Table::HoldingRegister, 100, Some(3)));
     }
 
     #[test]
@@ -233,6 +247,9 @@ mod tests {
         assert!(matches!(Location::parse("50001"), Err(AddressError::TableDigit { digit: '5', .. })));
         assert!(matches!(Location::parse("4001"), Err(AddressError::Notation { .. })));
         assert!(matches!(Location::parse("+0001"), Err(AddressError::Notation { .. })));
+        for bad in ["%MW", "%MW+1", "%MW65536", "%MW1.x", "%IW1"] {
+            assert!(Location::parse(bad).is_err(), "{bad}");
+        }
         assert!(matches!(Location::parse("40001.x"), Err(AddressError::BitNotation { .. })));
         assert!(matches!(Location::parse("00001.1"), Err(AddressError::BitOfBit { .. })));
         assert!(Location::from_hex(Table::Coil, "6B").is_err());

@@ -1,4 +1,4 @@
-//! Modbus application protocol and TCP framing, without I/O.
+//! Modbus application protocol, TCP and serial framing, without I/O.
 //!
 //! Everything here is a pure function of its input or a small state machine fed with frames: no socket, no clock, no
 //! task. Whoever owns the connection sends the bytes, keeps the deadlines and decides what a failure means.
@@ -8,7 +8,8 @@
 //! - No byte string makes a decoder panic (G-08).
 //! - An exception reply is data about the device, not a broken connection: `Result<Result<T, Exception>, Error>`.
 //!
-//! Where to look next: [`pdu`] for requests and replies, [`frame`] for the TCP envelope, [`exchange`] for which reply
+//! Where to look next: [`pdu`] for requests and replies, [`frame`] for the TCP envelope,
+//! [`rtu`] for the serial one and [`timing`] for its silences, [`exchange`] for which reply
 //! belongs to which request, [`address`] for how people write addresses, [`order`] and [`value`] for what registers
 //! mean, [`plan`] for turning points into few requests, [`server`] for the other end of the wire.
 
@@ -19,7 +20,9 @@ pub mod frame;
 pub mod order;
 pub mod pdu;
 pub mod plan;
+pub mod rtu;
 pub mod server;
+pub mod timing;
 pub mod value;
 
 pub use address::{BitNumbering, Location};
@@ -29,4 +32,5 @@ pub use frame::{Deframer, Frame};
 pub use order::Order;
 pub use pdu::{Data, Exception, Read, Table};
 pub use plan::{Block, Limits, Span, Want};
+pub use timing::Line;
 pub use value::{DataType, Decoded, Defect, Value};

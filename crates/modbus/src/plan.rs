@@ -131,8 +131,19 @@ pub fn plan(wants: &[Want], limits: &Limits) -> Result<Vec<Block>, Vec<PlanError
         let want = &wants[index];
         (want.group, want.unit, want.table, want.span.offset, want.span.end(), index)
     });
+    Ok(gather(&order, wants, limits))
+}
+
+/// Cuts a block into as few as possible of at most that many registers or bits each (MB-18). A value that is longer
+/// stays whole and alone.
+pub fn recut(block: &Block, wants: &[Want], limits: &Limits) -> Vec<Block> {
+    gather(&block.wants, wants, limits)
+}
+
+/// Fewest requests for values in the order of their offsets: each takes in what it may before the next begins.
+fn gather(order: &[usize], wants: &[Want], limits: &Limits) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
-    for index in order {
+    for &index in order {
         let want = wants[index];
         if let Some(block) = blocks.last_mut()
             && let Some(read) = joined(block, want, limits)
@@ -145,7 +156,7 @@ pub fn plan(wants: &[Want], limits: &Limits) -> Result<Vec<Block>, Vec<PlanError
             blocks.push(Block { read, group: want.group, wants: vec![index] });
         }
     }
-    Ok(blocks)
+    blocks
 }
 
 /// Splits a block in two on the border of a value, near the middle, each half cut to what it serves.
@@ -277,6 +288,89 @@ mod tests {
         let same = [want(7, 1), want(7, 1)];
         let block = plan(&same, &Limits::default()).unwrap().remove(0);
         assert_eq!(bisect(&block, &same), None);
+    }
+
+    // MB-18
+    #[test]
+    fn a_block_is_cut_to_what_the_device_answers() {
+        let wants: Vec<Want> = (0..50).map(|n| want(n * 2, 2)).chain([want(100, 20)]).collect();
+        let block = plan(&wants, &Limits::default()).unwrap().remove(0);
+        let small = Limits { registers_max: 15, ..Limits::default() };
+        let cut = recut(&block, &wants, &small);
+        assert_eq!(shape(&cut)[..3], [(0, 14), (14, 14), (28, 14)]);
+        assert_eq!(shape(&cut).last(), Some(&(100, 20)), "longer than the limit, but one value");
+        assert_eq!(cut.iter().map(|block| block.wants.len()).sum::<usize>(), 51);
+    }
+
+    /// True if one request may serve all these values and nothing but gaps that are allowed.
+    fn is_legal(set: &[Want], limits: &Limits) -> bool {
+        let (Some(first), Some(end)) =
+            (set.iter().map(|want| want.span.offset).min(), set.iter().map(|want| want.span.end()).max())
+        else {
+            return true;
+        };
+        if end - u32::from(first) > u32::from(limits.registers_max) {
+            return false;
+        }
+        let wanted = |offset: u32| set.iter().any(|w| (u32::from(w.span.offset)..w.span.end()).contains(&offset));
+        let mut gap = 0;
+        for offset in u32::from(first)..end {
+            gap = if wanted(offset) { 0 } else { gap + 1 };
+            let place = Span { offset: u16::try_from(offset).unwrap(), count: 1 };
+            if gap > u32::from(limits.gap_max) || (gap > 0 && limits.forbids(Table::HoldingRegister, place)) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The fewest legal sets these values can be shared out among: every way is tried.
+    fn fewest(wants: &[Want], sets: &mut Vec<Vec<Want>>, limits: &Limits, best: &mut usize) {
+        if sets.len() >= *best {
+            return;
+        }
+        let Some((next, rest)) = wants.split_first() else {
+            // Only whole sets count: a gap may be closed by a value that joined later.
+            if sets.iter().all(|set| is_legal(set, limits)) {
+                *best = sets.len();
+            }
+            return;
+        };
+        for index in 0..sets.len() {
+            sets[index].push(*next);
+            fewest(rest, sets, limits, best);
+            sets[index].pop();
+        }
+        sets.push(vec![*next]);
+        fewest(rest, sets, limits, best);
+        sets.pop();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        // MB-16, B14: no way of sharing out the values needs fewer requests.
+        #[test]
+        fn no_plan_has_fewer_requests(
+            spans in prop::collection::vec((0u16..40, 1u16..=6), 1..=7),
+            gap_max in 0u16..6,
+            registers_max in 8u16..=16,
+            hole in prop::option::of((0u16..40, 1u16..3)),
+        ) {
+            let table = Table::HoldingRegister;
+            let no_read: Vec<NoRead> =
+                hole.into_iter().map(|(offset, count)| NoRead { table, span: Span { offset, count } }).collect();
+            let limits = Limits { gap_max, registers_max, no_read, ..Limits::default() };
+            let wants: Vec<Want> = spans
+                .into_iter()
+                .map(|(offset, count)| want(offset, count))
+                .filter(|want| !limits.forbids(table, want.span))
+                .collect();
+            let blocks = plan(&wants, &limits).unwrap();
+            let mut best = blocks.len() + 1;
+            fewest(&wants, &mut Vec::new(), &limits, &mut best);
+            prop_assert_eq!(blocks.len(), best, "{:?}", blocks);
+        }
     }
 
     proptest! {

@@ -91,6 +91,10 @@ pub(crate) struct Check {
 #[derive(Debug, Args)]
 pub(crate) struct Probe {
     /// modbus://HOST[:PORT]/UNIT?address=40001[&type=float32], or mqtts://HOST[:PORT]?filter=plant/%23[&seconds=10]
-    /// [&username=NAME][&ca_file=PATH] with the password in SF_MQTT_PASSWORD
+    /// [&username=NAME][&ca_file=PATH] with the password in SF_MQTT_PASSWORD; a serial line is
+    /// modbus+rtu:///dev/ttyUSB0?unit=1&address=40001[&baud=9600&parity=none&stop_bits=1]
     pub(crate) url: String,
+    /// Modbus: show this many registers from the address on, in all byte orders, ten at a time and five times a second
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=i64::from(adapters::scan::COUNT_MAX)))]
+    pub(crate) scan: Option<u16>,
 }

@@ -44,22 +44,27 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Check(options) => check::check(&options.file),
         Command::Probe(options) => {
             let runtime = runtime(1)?;
-            runtime.block_on(probe(&options.url))
+            runtime.block_on(probe(&options.url, options.scan))
         }
         Command::Ctl(command) => ctl::run(command),
         Command::Catalog => check::catalog_json(),
     }
 }
 
-/// One read of a device, or some seconds of a broker.
-async fn probe(url: &str) -> Result<(), Failure> {
+/// One read of a device or a run of its registers, or some seconds of a broker.
+async fn probe(url: &str, scan: Option<u16>) -> Result<(), Failure> {
+    let failed = |error| Failure::from_error(TRY_AGAIN, &error);
+    if let Some(count) = scan {
+        say::line(&adapters::scan::scan(url, count).await.map_err(failed)?.to_string());
+        return Ok(());
+    }
     if url.starts_with("mqtt") {
         let password = std::env::var("SF_MQTT_PASSWORD").ok();
         let heard = adapters::mqtt::probe::probe(url, password).await;
         say::line(&heard.map_err(|error| Failure::from_error(TRY_AGAIN, &error))?.to_string());
         return Ok(());
     }
-    let answer = adapters::probe::probe(url).await.map_err(|error| Failure::from_error(TRY_AGAIN, &error))?;
+    let answer = adapters::probe::probe(url).await.map_err(failed)?;
     say::line(&answer.to_string());
     Ok(())
 }

@@ -1,148 +1,187 @@
 //! Polls the planned requests and turns each answer, refusal or silence into samples.
 //!
-//! One bad item never harms the others: a refused block is cut in halves until the culprit stands alone (MB-17), a
-//! refused table or a silent unit is left alone for a while, everything else goes on in the same poll.
-//!
-//! The table of exceptions is in [`Treatment::of`]; samples are made in [`super::decode`].
+//! The decisions are in [`super::lessons`] (what to ask, what a refusal means) and [`super::decode`] (what registers
+//! become); here they meet the connection.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use modbus::{Block, Data, Exception, Read, Table};
+use modbus::{Block, Data, Exception, Read};
 use model::{Clock, Timestamp, reason};
 use tokio::time::Instant;
 
 use super::config::Plan;
 use super::connection::{Connection, Outcome};
+use super::decode::Factor;
+use super::lessons::{EXTRA_REQUESTS_MAX, Lessons};
+use super::load::Load;
+use super::memory::Memory;
+use super::planned::Planned;
+use super::verdicts::{Ask, Heard, Next, Treatment};
 use crate::adapter::{Adapter, Group, LinkError, Tag};
-use crate::sample::{Cycle, Sample};
+use crate::edges::Edges;
+use crate::notice::Notice;
+use crate::publishing::OnChange;
+use crate::sample::{Cycle, Sample, Value};
 
-/// Requests a poll may add in order to find out what a refused block refuses.
-const EXTRA_REQUESTS_MAX: u32 = 16;
-/// A refused address or table is tried again after this.
-const REFUSED_RETRY: Duration = Duration::from_secs(600);
-/// A silent unit among others is probed this often (MB-29).
-const PROBE_INTERVAL: Duration = Duration::from_secs(30);
-/// Timeouts in a row before a unit among others counts as silent.
-const UNIT_TIMEOUTS_MAX: u32 = 3;
 /// A busy device is asked again after this, doubled each time.
 const BUSY_WAIT: Duration = Duration::from_millis(200);
 /// Repetitions for a busy device within one poll.
 const BUSY_TRIES_MAX: u32 = 3;
+/// A device reports that its own memory is broken.
+pub const MEMORY_FAULT: &str = "device.memory_fault";
 
-/// The Modbus TCP adapter.
+/// The Modbus adapter, for TCP and serial lines.
 #[derive(Debug)]
 pub struct ModbusAdapter {
     plan: Plan,
     clock: Arc<dyn Clock>,
     device_names: Vec<String>,
     connection: Option<Connection>,
-    /// By group; cut finer where the device refuses.
-    blocks: Vec<Vec<Planned>>,
-    /// By device.
-    units: Vec<Unit>,
-    refused_tables: Vec<RefusedTable>,
+    lessons: Lessons,
+    memory: Option<Memory>,
+    load: Load,
+    /// By group: the poll that has paused.
+    paused: Vec<Option<Progress>>,
 }
 
-/// A request of the plan as it stands now.
-#[derive(Debug, Clone)]
-struct Planned {
-    block: Arc<Block>,
-    /// The device has no such address; asked again at this time.
-    refused_until: Option<Instant>,
-}
-
-/// How a unit answers.
-#[derive(Debug, Clone, Copy, Default)]
-struct Unit {
-    timeouts_in_a_row: u32,
-    /// Left alone but for a probe, and why.
-    silent: Option<(&'static str, Instant)>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct RefusedTable {
-    unit: u8,
-    table: Table,
-    until: Instant,
-}
-
-/// What an exception asks for (1.6 of the specification).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Treatment {
-    /// The table is not there: leave it alone for a while.
-    RefuseTable,
-    /// Find the culprit.
-    Bisect,
-    /// Ask again in a moment.
-    Wait,
-    /// The unit behind a gateway is gone.
-    UnitGone,
-    /// No value this time.
-    Bad(&'static str),
-}
-
-impl Treatment {
-    fn of(exception: Exception) -> Self {
-        match exception {
-            Exception::ILLEGAL_FUNCTION => Self::RefuseTable,
-            Exception::ILLEGAL_ADDRESS | Exception::ILLEGAL_VALUE => Self::Bisect,
-            Exception::ACKNOWLEDGE | Exception::BUSY => Self::Wait,
-            Exception::MEMORY_PARITY => Self::Bad(reason::SENSOR_FAULT),
-            Exception::PATH_UNAVAILABLE | Exception::TARGET_FAILED => Self::UnitGone,
-            _ => Self::Bad(reason::DEVICE_EXCEPTION),
-        }
-    }
+/// How far a poll has come.
+#[derive(Debug)]
+struct Progress {
+    queue: VecDeque<Planned>,
+    settled: Vec<Planned>,
+    extra_left: u32,
+    /// Registers that wait for the factor another point holds (MB-14).
+    deferred: Vec<(usize, Vec<u16>, Timestamp)>,
 }
 
 impl ModbusAdapter {
     /// From a valid plan; connects nowhere yet.
     pub fn new(plan: Plan, clock: Arc<dyn Clock>) -> Self {
-        let mut blocks: Vec<Vec<Planned>> = plan.groups.iter().map(|_| Vec::new()).collect();
-        for block in &plan.blocks {
-            if let Some(group) = blocks.get_mut(usize::from(block.group)) {
-                group.push(Planned { block: Arc::new(block.clone()), refused_until: None });
-            }
+        let among_others = plan.units.len() > 1 || plan.connection.is_serial();
+        let lessons = Lessons::new(
+            plan.wants.clone(),
+            plan.limits.clone(),
+            plan.blocks.clone(),
+            plan.groups.len(),
+            plan.units.clone(),
+            (among_others, plan.probe_on_timeout),
+        );
+        Self {
+            device_names: plan.units.iter().map(|unit| format!("unit {unit}")).collect(),
+            paused: plan.groups.iter().map(|_| None).collect(),
+            load: Load::new(plan.groups.len()),
+            connection: None,
+            memory: None,
+            lessons,
+            plan,
+            clock,
         }
-        let device_names = plan.units.iter().map(|unit| format!("unit {unit}")).collect();
-        let units = vec![Unit::default(); plan.units.len()];
-        Self { plan, clock, device_names, connection: None, blocks, units, refused_tables: Vec::new() }
     }
 
-    fn device(&self, unit: u8) -> usize {
-        self.plan.units.binary_search(&unit).unwrap_or_default()
+    /// Goes on from what an earlier process learned under the same settings, and keeps what is learned from now on.
+    #[must_use]
+    pub fn remembering(mut self, folder: &std::path::Path) -> Self {
+        let memory = Memory::new(folder, &self.plan);
+        if let Some(kept) = memory.load()
+            && !self.lessons.restore(&kept)
+        {
+            tracing::info!("what was learned of the devices does not fit the settings and is learned again");
+        }
+        self.memory = Some(memory);
+        self
     }
 
     async fn poll_on(&mut self, connection: &mut Connection, group: usize, cycle: &mut Cycle) -> Result<(), LinkError> {
-        let mut queue: VecDeque<Planned> = self.blocks[group].iter().cloned().collect();
-        let mut settled = Vec::with_capacity(queue.len());
-        let mut extra_left = EXTRA_REQUESTS_MAX;
-        while !queue.is_empty() {
-            let mut together = Vec::with_capacity(self.plan.connection.outstanding_max);
-            while together.len() < self.plan.connection.outstanding_max
-                && let Some(planned) = queue.pop_front()
-            {
-                if self.may_ask(connection, &planned, cycle).await? {
-                    together.push(planned);
-                } else {
-                    settled.push(planned);
-                }
+        let paused = self.paused.get_mut(group).and_then(Option::take);
+        let mut progress = paused.unwrap_or_else(|| Progress {
+            queue: self.lessons.blocks(group).to_vec().into(),
+            settled: Vec::new(),
+            extra_left: EXTRA_REQUESTS_MAX,
+            deferred: Vec::new(),
+        });
+        while !progress.queue.is_empty() {
+            if cycle.must_pause() {
+                cycle.is_paused = true;
+                self.paused[group] = Some(progress);
+                return Ok(());
             }
-            let reads: Vec<Read> = together.iter().map(|planned| planned.block.read).collect();
-            let outcomes = self.ask(connection, &reads, cycle).await?;
-            for (planned, outcome) in together.into_iter().zip(outcomes) {
-                let outcome = self.insist(connection, planned.block.read, outcome, cycle).await?;
-                if let Some((low, high)) = self.settle(&planned, outcome, &mut extra_left, cycle) {
-                    queue.push_front(high);
-                    queue.push_front(low);
-                } else {
-                    settled.push(planned);
-                }
-            }
+            self.step(connection, &mut progress, cycle).await?;
             connection.check_alive()?;
+            if self.lessons.all_silent() && !self.plan.connection.is_serial() {
+                let timeouts = u32::try_from(self.plan.units.len()).unwrap_or(u32::MAX);
+                return Err(LinkError::Silent { target: self.plan.connection.target(), timeouts });
+            }
         }
-        self.remember(group, settled, cycle);
+        for (tag, registers, at) in std::mem::take(&mut progress.deferred) {
+            let sample = self.scaled(tag, &registers, at, cycle);
+            cycle.samples.push(sample);
+        }
+        let requests = progress.settled.len();
+        self.lessons.set_blocks(group, progress.settled);
+        if let (Some(news), Some(memory)) = (self.lessons.news(), &self.memory) {
+            memory.save(news);
+        }
+        self.load.observe(group, &self.plan.groups[group], requests, &cycle.round_trips);
+        Ok(())
+    }
+
+    /// Asks for the next blocks, as many at once as the device takes.
+    async fn step(
+        &mut self,
+        connection: &mut Connection,
+        progress: &mut Progress,
+        cycle: &mut Cycle,
+    ) -> Result<(), LinkError> {
+        let mut together = Vec::with_capacity(self.plan.connection.outstanding_max);
+        while together.len() < self.plan.connection.outstanding_max
+            && let Some(planned) = progress.queue.pop_front()
+        {
+            if self.may_ask(connection, &planned, cycle).await? {
+                together.push(planned);
+            } else {
+                progress.settled.push(planned);
+            }
+        }
+        let reads: Vec<Read> = together.iter().map(|planned| planned.block.read).collect();
+        let outcomes = self.ask(connection, &reads, cycle).await?;
+        for (mut planned, outcome) in together.into_iter().zip(outcomes) {
+            let (outcome, attempts) = self.insist(connection, planned.block.read, outcome, cycle).await?;
+            let heard = heard(&outcome, attempts);
+            let note = &mut cycle.devices[self.lessons.device(planned.block.read.unit())];
+            let next = self.lessons.settle(&mut planned, heard, &mut progress.extra_left, note, Instant::now());
+            let status = match &outcome {
+                Outcome::Answer { answer: Err(exception), .. } => Some(exception.to_string()),
+                Outcome::Malformed(error) => Some(error.to_string()),
+                Outcome::Answer { .. } | Outcome::Timeout => None,
+            };
+            match next {
+                Next::Decode => {
+                    if let Outcome::Answer { answer: Ok(data), at, .. } = &outcome {
+                        self.decode(&planned.block, data, *at, cycle, &mut progress.deferred);
+                    }
+                }
+                Next::Halves(low, high) => {
+                    progress.queue.push_front(high);
+                    progress.queue.push_front(low);
+                    continue;
+                }
+                Next::Report(code) => self.report(&planned.block, code, status, cycle),
+                Next::Broken => {
+                    cycle.notices.push(memory_fault(&planned.block));
+                    self.report(&planned.block, reason::SENSOR_FAULT, status, cycle);
+                }
+                Next::TryOne => {
+                    let heard = self.one_register(connection, planned.block.read, cycle).await?;
+                    if self.lessons.answers_less(&planned, heard) {
+                        cycle.devices[self.lessons.device(planned.block.read.unit())].answered = true;
+                    }
+                    self.report(&planned.block, reason::TIMEOUT, status, cycle);
+                }
+            }
+            progress.settled.push(planned);
+        }
         Ok(())
     }
 
@@ -153,45 +192,33 @@ impl ModbusAdapter {
         planned: &Planned,
         cycle: &mut Cycle,
     ) -> Result<bool, LinkError> {
-        let now = Instant::now();
-        let read = planned.block.read;
-        let device = self.device(read.unit());
-        if planned.refused_until.is_some_and(|until| now < until) {
-            self.report(&planned.block, reason::ADDRESS_INVALID, None, cycle);
-            cycle.devices[device].address_invalid = true;
-            return Ok(false);
+        let unit = planned.block.read.unit();
+        let device = self.lessons.device(unit);
+        loop {
+            match self.lessons.ask(planned, &mut cycle.devices[device], Instant::now()) {
+                Ask::Yes => return Ok(true),
+                Ask::Leave { code, status } => {
+                    self.report(&planned.block, code, status.map(|status| status.to_string()), cycle);
+                    return Ok(false);
+                }
+                Ask::Probe => {
+                    let heard = self.one_register(connection, planned.block.read, cycle).await?;
+                    self.lessons.probed(unit, heard, Instant::now());
+                }
+            }
         }
-        let table_refused = |refused: &RefusedTable| {
-            refused.unit == read.unit() && refused.table == read.table() && now < refused.until
-        };
-        if self.refused_tables.iter().any(table_refused) {
-            let status = Exception::ILLEGAL_FUNCTION.to_string();
-            self.report(&planned.block, reason::DEVICE_EXCEPTION, Some(status), cycle);
-            cycle.devices[device].address_invalid = true;
-            return Ok(false);
-        }
-        let Some((code, probe_at)) = self.units[device].silent else { return Ok(true) };
-        if now >= probe_at && self.probe(connection, read, cycle).await? {
-            self.units[device] = Unit::default();
-            return Ok(true);
-        }
-        if now >= probe_at {
-            self.units[device].silent = Some((code, now + PROBE_INTERVAL));
-        }
-        self.report(&planned.block, code, None, cycle);
-        cycle.devices[device].failed = true;
-        Ok(false)
     }
 
-    /// One item of the block, to see whether a silent unit is back.
-    async fn probe(&self, connection: &mut Connection, read: Read, cycle: &mut Cycle) -> Result<bool, LinkError> {
-        let Ok(one) = Read::new(read.unit(), read.table(), read.offset(), 1) else { return Ok(false) };
-        let outcomes = self.ask(connection, &[one], cycle).await?;
-        Ok(outcomes.iter().any(|outcome| match outcome {
-            Outcome::Answer { answer: Ok(_), .. } => true,
-            Outcome::Answer { answer: Err(exception), .. } => Treatment::of(*exception) != Treatment::UnitGone,
-            _ => false,
-        }))
+    /// Asks for the first item of a block, to see whether the unit is there at all.
+    async fn one_register(
+        &self,
+        connection: &mut Connection,
+        read: Read,
+        cycle: &mut Cycle,
+    ) -> Result<Heard, LinkError> {
+        let Ok(one) = Read::new(read.unit(), read.table(), read.offset(), 1) else { return Ok(Heard::Nonsense) };
+        let outcome = self.ask(connection, &[one], cycle).await?.pop().unwrap_or(Outcome::Timeout);
+        Ok(heard(&outcome, 1))
     }
 
     async fn ask(
@@ -215,16 +242,18 @@ impl ModbusAdapter {
         Ok(outcomes)
     }
 
-    /// Asks again where the protocol says that asking again helps: after silence, nonsense, or "busy".
+    /// Asks again where the protocol says that asking again helps: after silence, nonsense, or "busy". Also returns how
+    /// many attempts in a row got no answer.
     async fn insist(
         &self,
         connection: &mut Connection,
         read: Read,
         mut outcome: Outcome,
         cycle: &mut Cycle,
-    ) -> Result<Outcome, LinkError> {
-        let (mut retries_left, mut busy_tries) = (self.plan.retries, 0);
+    ) -> Result<(Outcome, u32), LinkError> {
+        let (mut retries_left, mut busy_tries, mut silences) = (self.plan.retries, 0, 0);
         loop {
+            silences = if outcome == Outcome::Timeout { silences + 1 } else { 0 };
             match &outcome {
                 Outcome::Timeout | Outcome::Malformed(_) if retries_left > 0 => {
                     connection.check_alive()?;
@@ -236,137 +265,31 @@ impl ModbusAdapter {
                     tokio::time::sleep(BUSY_WAIT * 2_u32.pow(busy_tries)).await;
                     busy_tries += 1;
                 }
-                _ => return Ok(outcome),
+                _ => return Ok((outcome, silences)),
             }
             outcome = self.ask(connection, &[read], cycle).await?.pop().unwrap_or(Outcome::Timeout);
         }
-    }
-
-    /// Reports the tags of a block, or returns the halves to ask for instead.
-    fn settle(
-        &mut self,
-        planned: &Planned,
-        outcome: Outcome,
-        extra_left: &mut u32,
-        cycle: &mut Cycle,
-    ) -> Option<(Planned, Planned)> {
-        let block = &planned.block;
-        let device = self.device(block.read.unit());
-        let note = &mut cycle.devices[device];
-        note.asked = true;
-        match outcome {
-            Outcome::Answer { answer: Ok(data), at, .. } => {
-                note.answered = true;
-                self.units[device] = Unit::default();
-                self.decode(block, &data, at, cycle);
-            }
-            Outcome::Answer { answer: Err(exception), .. } => {
-                self.units[device].timeouts_in_a_row = 0;
-                return self.refused(planned, exception, extra_left, cycle);
-            }
-            Outcome::Malformed(error) => {
-                (note.answered, note.failed) = (true, true);
-                self.report(block, reason::DECODE_ERROR, Some(error.to_string()), cycle);
-            }
-            Outcome::Timeout => {
-                note.failed = true;
-                let among_others = self.units.len() > 1;
-                let unit = &mut self.units[device];
-                unit.timeouts_in_a_row += 1;
-                if among_others && unit.timeouts_in_a_row >= UNIT_TIMEOUTS_MAX {
-                    unit.silent = Some((reason::TIMEOUT, Instant::now() + PROBE_INTERVAL));
-                }
-                self.report(block, reason::TIMEOUT, None, cycle);
-            }
-        }
-        None
-    }
-
-    fn refused(
-        &mut self,
-        planned: &Planned,
-        exception: Exception,
-        extra_left: &mut u32,
-        cycle: &mut Cycle,
-    ) -> Option<(Planned, Planned)> {
-        let block = &planned.block;
-        let read = block.read;
-        let device = self.device(read.unit());
-        let treatment = Treatment::of(exception);
-        let note = &mut cycle.devices[device];
-        note.answered |= treatment != Treatment::UnitGone;
-        let status = Some(exception.to_string());
-        let now = Instant::now();
-        match treatment {
-            Treatment::RefuseTable => {
-                note.address_invalid = true;
-                self.refused_tables.retain(|refused| now < refused.until);
-                let until = now + REFUSED_RETRY;
-                self.refused_tables.push(RefusedTable { unit: read.unit(), table: read.table(), until });
-                self.report(block, reason::DEVICE_EXCEPTION, status, cycle);
-            }
-            Treatment::Bisect => {
-                note.address_invalid = true;
-                let halves = modbus::plan::bisect(block, &self.plan.wants);
-                match halves {
-                    Some((low, high)) if *extra_left >= 2 => {
-                        *extra_left -= 2;
-                        let planned = |block| Planned { block: Arc::new(block), refused_until: None };
-                        return Some((planned(low), planned(high)));
-                    }
-                    // The budget is spent: the next poll goes on from here.
-                    Some(_) => self.report(block, reason::DEVICE_EXCEPTION, status, cycle),
-                    None => self.report(block, reason::ADDRESS_INVALID, status, cycle),
-                }
-            }
-            Treatment::Wait => {
-                note.failed = true;
-                self.report(block, reason::DEVICE_BUSY, status, cycle);
-            }
-            Treatment::UnitGone => {
-                note.failed = true;
-                self.units[device].silent = Some((reason::GATEWAY_TARGET_FAIL, now + PROBE_INTERVAL));
-                self.report(block, reason::GATEWAY_TARGET_FAIL, status, cycle);
-            }
-            Treatment::Bad(code) => {
-                note.failed = true;
-                self.report(block, code, status, cycle);
-            }
-        }
-        None
-    }
-
-    /// Keeps what this poll learned about refused addresses for the next one.
-    fn remember(&mut self, group: usize, mut settled: Vec<Planned>, cycle: &Cycle) {
-        let now = Instant::now();
-        let invalid = |block: &Block| {
-            let first = block.wants.first();
-            cycle
-                .samples
-                .iter()
-                .any(|sample| Some(&sample.tag) == first && sample.verdict.reason() == Some(reason::ADDRESS_INVALID))
-        };
-        for planned in &mut settled {
-            let waiting = planned.refused_until.is_some_and(|until| now < until);
-            if !waiting {
-                planned.refused_until = invalid(&planned.block).then(|| now + REFUSED_RETRY);
-            }
-        }
-        self.blocks[group] = settled;
     }
 
     /// Reports each tag of a block as BAD for one reason.
     fn report(&self, block: &Block, code: &'static str, status: Option<String>, cycle: &mut Cycle) {
         let at = self.clock.now();
         let status: Option<Box<str>> = status.map(Into::into);
-        cycle.devices[self.device(block.read.unit())].asked = true;
+        cycle.devices[self.lessons.device(block.read.unit())].asked = true;
         for &tag in &block.wants {
             cycle.samples.push(Sample { status: status.clone(), ..Sample::bad(tag, code, at) });
         }
     }
 
     /// One sample per tag of the block, all of the same moment (MB-19).
-    fn decode(&self, block: &Block, data: &Data, at: Timestamp, cycle: &mut Cycle) {
+    fn decode(
+        &self,
+        block: &Block,
+        data: &Data,
+        at: Timestamp,
+        cycle: &mut Cycle,
+        deferred: &mut Vec<(usize, Vec<u16>, Timestamp)>,
+    ) {
         for &tag in &block.wants {
             let span = self.plan.wants[tag].span;
             let start = usize::from(span.offset - block.read.offset());
@@ -374,11 +297,52 @@ impl ModbusAdapter {
             let decoding = &self.plan.decodings[tag];
             let sample = match data {
                 Data::Bits(bits) => bits.get(start).map(|bit| decoding.bit(tag, *bit, at)),
-                Data::Registers(registers) => registers.get(start..end).map(|r| decoding.registers(tag, r, at)),
+                Data::Registers(registers) => match registers.get(start..end) {
+                    Some(registers) if decoding.scale_from.is_some() => {
+                        deferred.push((tag, registers.to_vec(), at));
+                        continue;
+                    }
+                    registers => registers.map(|registers| decoding.registers(tag, registers, at)),
+                },
             };
             cycle.samples.push(sample.unwrap_or_else(|| Sample::bad(tag, reason::DECODE_ERROR, at)));
         }
     }
+
+    /// A sample whose factor another point of the same poll holds (MB-14).
+    fn scaled(&self, tag: usize, registers: &[u16], at: Timestamp, cycle: &Cycle) -> Sample {
+        let decoding = &self.plan.decodings[tag];
+        let source = cycle.samples.iter().find(|sample| Some(sample.tag) == decoding.scale_from);
+        let factor = match source {
+            Some(Sample { value: Value::Int(power), .. }) => Factor::of(*power),
+            Some(sample) => Factor::Missing(sample.verdict.reason().unwrap_or(reason::NO_VALUE)),
+            None => Factor::Missing(reason::NO_VALUE),
+        };
+        decoding.registers_scaled(tag, registers, at, factor)
+    }
+}
+
+fn heard(outcome: &Outcome, attempts: u32) -> Heard {
+    match outcome {
+        Outcome::Answer { answer: Ok(_), .. } => Heard::Values,
+        Outcome::Answer { answer: Err(exception), .. } => Heard::Refusal(*exception),
+        Outcome::Malformed(_) => Heard::Nonsense,
+        Outcome::Timeout => Heard::Silence { attempts },
+    }
+}
+
+fn memory_fault(block: &Block) -> Notice {
+    let read = &block.read;
+    let message = format!(
+        "unit {} reports a parity error of its own memory at {} {} to {}",
+        read.unit(),
+        read.table(),
+        read.offset(),
+        u32::from(read.offset()) + u32::from(read.count()) - 1
+    );
+    let details =
+        vec![("device", format!("unit {}", read.unit())), ("exception", Exception::MEMORY_PARITY.to_string())];
+    Notice { details, ..Notice::new(MEMORY_FAULT, message) }
 }
 
 impl Adapter for ModbusAdapter {
@@ -396,9 +360,8 @@ impl Adapter for ModbusAdapter {
 
     async fn connect(&mut self) -> Result<(), LinkError> {
         self.connection = None;
-        // A device that was away may be another one now: what it refused is asked again (MB-17).
-        self.refused_tables.clear();
-        self.blocks.iter_mut().flatten().for_each(|planned| planned.refused_until = None);
+        self.paused.fill_with(|| None);
+        self.lessons.reconnected(Instant::now());
         self.connection = Some(Connection::open(&self.plan.connection).await?);
         Ok(())
     }
@@ -406,11 +369,18 @@ impl Adapter for ModbusAdapter {
     async fn poll(&mut self, group: usize, cycle: &mut Cycle) -> Result<(), LinkError> {
         // Taken out for the time of the poll: if the poll is dropped half-way, the connection is gone with it.
         let Some(mut connection) = self.connection.take() else {
-            let target = format!("{}:{}", self.plan.connection.host, self.plan.connection.port);
-            return Err(LinkError::Closed { target });
+            return Err(LinkError::Closed { target: self.plan.connection.target() });
         };
         self.poll_on(&mut connection, group, cycle).await?;
         self.connection = Some(connection);
         Ok(())
+    }
+
+    fn publishing(&self, tag: usize) -> Option<&OnChange> {
+        self.plan.publishing.get(&tag)
+    }
+
+    fn edges(&self, tag: usize) -> Option<&Edges> {
+        self.plan.edges.get(&tag)
     }
 }

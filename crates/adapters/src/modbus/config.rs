@@ -9,13 +9,16 @@ use std::time::Duration;
 use ::config::{Object, Problem};
 use modbus::plan::{NoRead, PlanError};
 use modbus::{BitNumbering, Block, Limits, Span, Table, Want};
-use model::Classification;
+use model::{Classification, ValueType};
 use serde_json::Value;
 
-use super::decode::Decoding;
+use super::decode::{Decoding, Scaling};
 use super::point::{self, Defaults, Point};
+use super::transport::{self, ConnectionPlan, Framing};
 use crate::adapter::{Group, Tag};
 use crate::common::Common;
+use crate::edges::Edges;
+use crate::publishing::OnChange;
 
 /// Points of one adapter; more are refused.
 pub const POINTS_MAX: usize = 50_000;
@@ -44,39 +47,40 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// The requests of all groups.
     pub blocks: Vec<Block>,
+    /// What the devices can take.
+    pub limits: Limits,
+    /// After silence one register is asked for, to see whether the device answers short requests only (MB-18).
+    pub probe_on_timeout: bool,
+    /// By tag: those that are published on change.
+    pub publishing: BTreeMap<usize, OnChange>,
+    /// By tag: those whose changes are events.
+    pub edges: BTreeMap<usize, Edges>,
     /// Unit ids; the index is the device's number.
     pub units: Vec<u8>,
 }
 
-/// How to reach the device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionPlan {
-    pub host: String,
-    pub port: u16,
-    pub connect_timeout: Duration,
-    pub response_timeout: Duration,
-    /// Requests on the wire at once (MB-21).
-    pub outstanding_max: usize,
+/// Reads settings that stand at `pointer` of a document; their `adapter_type` tells which of the two types they are of.
+pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
+    let is_serial = value.get("adapter_type").and_then(Value::as_str) == Some(transport::RTU);
+    plan_of(value, pointer, is_serial)
 }
 
-/// Reads settings that stand at `pointer` of a document.
-pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
+/// Reads settings of one of the two adapter types.
+pub fn plan_of(value: &Value, pointer: &str, is_serial: bool) -> Result<Plan, Vec<Problem>> {
     let mut object = Object::new(value, pointer);
     let common = Common::read(&mut object);
-    let host = object.required_text("host").unwrap_or_default().to_owned();
-    let connection = ConnectionPlan {
-        host,
-        port: number(&mut object, "port", 1, 65_535, 502),
-        connect_timeout: milliseconds(&mut object, "connect_timeout_ms", 100, 60_000, 3000),
-        response_timeout: milliseconds(&mut object, "response_timeout_ms", 10, 60_000, 1000),
-        outstanding_max: number(&mut object, "max_outstanding", 1, 16, 1),
-    };
-    let unit_id: u8 = number(&mut object, "unit_id", 0, 255, 1);
-    let retries = number(&mut object, "retries", 0, 10, 1);
+    let connection = transport::read(&mut object, is_serial);
+    let is_bus = connection.framing == Framing::Rtu;
+    // On a bus 0 is a broadcast that nobody answers, and 248 to 255 are reserved (MB-26).
+    let units = if is_bus { (1, 247) } else { (0, 255) };
+    let unit_id: u8 = number(&mut object, "unit_id", units.0, units.1, 1);
+    let retries = number(&mut object, "retries", 0, 10, if is_bus { 2 } else { 1 });
+    let probe_on_timeout = object.boolean("probe_on_timeout").unwrap_or(true);
     let request_pause = milliseconds(&mut object, "inter_request_delay_ms", 0, 60_000, 0);
     let limits = read_limits(&mut object);
     let defaults = Defaults {
         address_shift: number(&mut object, "address_shift", -1, 1, 0),
+        units,
         order: point::read_order(&mut object, modbus::Order::Abcd),
         bits: match object.word("bit_numbering", &["lsb0", "msb1"]) {
             Some("msb1") => BitNumbering::Msb1,
@@ -94,7 +98,8 @@ pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    assemble(common, connection, unit_id, &points, groups, &limits).map(|plan| Plan { retries, request_pause, ..plan })
+    let plan = assemble(common, connection, unit_id, &points, groups, limits)?;
+    Ok(Plan { retries, request_pause, probe_on_timeout, ..plan })
 }
 
 /// Turns valid points into tags and requests. The only problems left are values no request may reach.
@@ -104,7 +109,7 @@ fn assemble(
     unit_id: u8,
     points: &[Point],
     groups: Vec<Group>,
-    limits: &Limits,
+    limits: Limits,
 ) -> Result<Plan, Vec<Problem>> {
     let units: BTreeSet<u8> = points.iter().map(|point| point.unit_id.unwrap_or(unit_id)).collect();
     let units: Vec<u8> = units.into_iter().collect();
@@ -132,7 +137,7 @@ fn assemble(
             device: units.binary_search(&unit).unwrap_or_default(),
         });
     }
-    let blocks = modbus::plan::plan(&wants, limits).map_err(|errors| {
+    let blocks = modbus::plan::plan(&wants, &limits).map_err(|errors| {
         errors
             .into_iter()
             .map(|error| {
@@ -142,12 +147,24 @@ fn assemble(
             })
             .collect::<Vec<_>>()
     })?;
-    let decodings = points.iter().map(|point| point.decoding.clone()).collect();
+    let mut decodings: Vec<Decoding> = points.iter().map(|point| point.decoding.clone()).collect();
+    let factors = factors(points, &tags)?;
+    for (decoding, factor) in decodings.iter_mut().zip(factors) {
+        decoding.scale_from = factor;
+    }
+    for (tag, decoding) in tags.iter_mut().zip(&decodings) {
+        tag.value_type = decoding.value_type();
+    }
+    let reporting = || points.iter().map(|point| point.reporting).enumerate();
     Ok(Plan {
         common,
-        connection,
+        connection: ConnectionPlan { several_units: units.len() > 1, ..connection },
         retries: 0,
         request_pause: Duration::ZERO,
+        publishing: reporting().filter_map(|(tag, reporting)| Some((tag, reporting.publishing?))).collect(),
+        edges: reporting().filter_map(|(tag, reporting)| Some((tag, reporting.edges?))).collect(),
+        probe_on_timeout: true,
+        limits,
         tags,
         decodings,
         wants,
@@ -157,11 +174,45 @@ fn assemble(
     })
 }
 
-fn number<T: TryFrom<i64>>(object: &mut Object<'_>, key: &'static str, min: i64, max: i64, default: T) -> T {
+/// The tag each `scale_from` names: one of the same asset that is read in the same poll (MB-14).
+fn factors(points: &[Point], tags: &[Tag]) -> Result<Vec<Option<usize>>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut factors = Vec::with_capacity(points.len());
+    for (point, tag) in points.iter().zip(tags) {
+        let Some(name) = &point.scale_from else {
+            factors.push(None);
+            continue;
+        };
+        let found = tags.iter().position(|other| other.parameter == *name && other.asset_id == tag.asset_id);
+        let mut problem = |code, message: String, hint: &str| {
+            problems.push(Problem::new(format!("{}/scale_from", point.pointer), code, message, hint));
+        };
+        match found {
+            None => problem("unknown_point", format!("{name:?} is no point of {}", tag.asset_id), ""),
+            Some(other) if points[other].scale_from.is_some() || points[other].decoding.scaling != Scaling::None => {
+                problem("scaled_factor", format!("{name:?} is scaled itself"), "the factor is a plain whole number");
+            }
+            Some(other) if tags[other].value_type != ValueType::Int => {
+                problem("no_integer", format!("{name:?} is not a whole number"), "the factor is a power of ten, int16");
+            }
+            Some(other) if tags[other].group != tag.group || tags[other].device != tag.device => {
+                let hint = "read both from the same unit in the same group";
+                problem("other_poll", format!("{name:?} is not read in the same poll"), hint);
+            }
+            Some(_) => {}
+        }
+        factors.push(found);
+    }
+    if problems.is_empty() { Ok(factors) } else { Err(problems) }
+}
+
+/// A whole number, or the default.
+pub fn number<T: TryFrom<i64>>(object: &mut Object<'_>, key: &'static str, min: i64, max: i64, default: T) -> T {
     object.integer(key, min, max).and_then(|number| T::try_from(number).ok()).unwrap_or(default)
 }
 
-fn milliseconds(object: &mut Object<'_>, key: &'static str, min: i64, max: i64, default: u64) -> Duration {
+/// A time in milliseconds, or the default.
+pub fn milliseconds(object: &mut Object<'_>, key: &'static str, min: i64, max: i64, default: u64) -> Duration {
     Duration::from_millis(number(object, key, min, max, default))
 }
 
@@ -297,6 +348,8 @@ fn check_points(points: &[Point], common: &Common, groups: &[Group], object: &Ob
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edges::{Debounce, Watch};
+    use crate::publishing::Deadband;
     use modbus::DataType;
     use serde_json::json;
 
@@ -330,7 +383,7 @@ mod tests {
     #[test]
     fn the_documents_example_runs_unchanged() {
         let plan = plan(&serde_json::from_str(DOCUMENT_EXAMPLE).unwrap(), "").unwrap();
-        assert_eq!(plan.connection.host, "192.168.1.50");
+        assert_eq!(plan.connection.target(), "192.168.1.50:502");
         assert_eq!(plan.common.registry("kafka:9092", None), "http://kafka:8081");
         assert_eq!(plan.groups, [Group { name: "default".to_owned(), period: Duration::from_secs(1) }]);
         let [tag] = &plan.tags[..] else { panic!("one tag") };
@@ -378,7 +431,7 @@ mod tests {
             {"parameter": "e", "address": "40001", "type": "string"},
             {"parameter": "f", "address": "40001", "type": "string", "registers": 126},
             {"parameter": "g", "address": {"table": "holding", "offset": 1, "number": 2}, "type": "int16"},
-            {"parameter": "h", "address": "40001", "type": "int16", "publish": "on_change"},
+            {"parameter": "h", "address": "40001", "type": "int16", "publish": "sometimes"},
             {"parameter": "i", "address": "40001", "type": "int16", "allow_writes": true},
         ])));
         let part = |index: usize| found.iter().filter(|p| p.contains(&format!("/points/{index}"))).count();
@@ -424,6 +477,85 @@ mod tests {
         assert_eq!(plan.decodings[2].kind, Some(DataType::Bit { place: 3 }));
         assert_eq!(plan.decodings[3].kind, None);
         assert_eq!(plan.blocks.len(), 4);
+    }
+
+    // MB-14
+    #[test]
+    fn a_scale_factor_is_read_in_the_same_poll() {
+        let point = |name: &str, more: Value| {
+            let mut point = json!({"parameter": name, "address": "40001", "type": "int16"});
+            point.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            point
+        };
+        let well = with_points(&json!([point("w", json!({"scale_from": "W_SF"})), point("w_sf", json!({}))]));
+        let plan = plan(&well, "").unwrap();
+        assert_eq!(plan.decodings[0].scale_from, Some(1));
+        assert_eq!([plan.tags[0].value_type, plan.tags[1].value_type], [ValueType::Float, ValueType::Int]);
+        let mut bad = with_points(&json!([
+            point("a", json!({"scale_from": "nobody"})),
+            point("b", json!({"scale_from": "f"})),
+            point("c", json!({"scale_from": "g"})),
+            point("d", json!({"scale_from": "e", "group": "slow"})),
+            point("e", json!({})),
+            point("f", json!({"scale": 0.1})),
+            point("g", json!({"type": "bool"})),
+        ]));
+        bad["groups"] = json!({"default": {"period_ms": 100}, "slow": {"period_ms": 1000}});
+        let found = problems(&bad);
+        for (place, words) in
+            ["is no point of", "is scaled itself", "not a whole number", "same poll"].iter().enumerate()
+        {
+            let here = found.iter().filter(|problem| problem.contains(&format!("/points/{place}/scale_from")));
+            assert!(here.clone().count() == 1 && here.clone().all(|problem| problem.contains(words)), "{found:#?}");
+        }
+        let both = problems(&with_points(&json!([point("w", json!({"scale": 2, "scale_from": "w"}))])));
+        assert!(both.iter().any(|problem| problem.contains("another scale")), "{both:?}");
+    }
+
+    // MB-40, MB-41
+    #[test]
+    fn when_a_point_is_told() {
+        let with = |more: Value| {
+            let mut point = json!({"parameter": "p", "address": "40001", "type": "int16"});
+            point.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            plan(&with_points(&json!([point])), "").map_err(|found| found[0].to_string())
+        };
+        let quiet = with(json!({"publish": "on_change", "deadband": 1.5})).unwrap();
+        let rule = OnChange { deadband: Deadband::Absolute(1.5), max_silence: Duration::from_secs(60) };
+        assert_eq!(quiet.publishing.get(&0), Some(&rule));
+        let line = json!({"raw_lo": 0, "raw_hi": 100, "eng_lo": -50, "eng_hi": 150});
+        let span = json!({"publish": "on_change", "deadband": 1, "deadband_of": "span", "two_point": line});
+        assert_eq!(with(span).unwrap().publishing[&0].deadband, Deadband::Absolute(2.0));
+        let edges = with(json!({"type": "uint16", "edge": "both", "debounce_samples": 3})).unwrap().edges;
+        assert_eq!(edges[&0], Edges { watch: Watch::Both, debounce: Debounce::Samples(3) });
+        assert!(with(json!({})).unwrap().publishing.is_empty());
+        for (more, words) in [
+            (json!({"deadband": 1}), "add publish: on_change"),
+            (json!({"publish": "on_change", "deadband": -1}), "below 0"),
+            (json!({"publish": "on_change", "deadband": 1, "deadband_of": "span"}), "has no span"),
+            (json!({"publish": "on_change", "deadband_of": "value"}), "without a deadband"),
+            (json!({"debounce_ms": 10}), "without an edge"),
+            (json!({"edge": "both", "debounce_ms": 10, "debounce_samples": 2}), "keep one of the two"),
+            (json!({"edge": "rising", "scale": 0.1}), "use edge: change"),
+            (json!({"edge": "both"}), "unsigned types only"),
+            (json!({"type": "string", "registers": 2, "edge": "both"}), "use edge: change"),
+            (json!({"publish": "on_change", "deadband": 1, "states": {"1": "on"}}), "any change"),
+        ] {
+            let problem = with(more).unwrap_err();
+            assert!(problem.contains(words), "{problem}");
+        }
+    }
+
+    // MB-26
+    #[test]
+    fn unit_ids_of_a_bus() {
+        let mut value = with_points(&json!([{"parameter": "a", "address": "40001", "type": "int16", "unit_id": 248}]));
+        assert!(plan(&value, "").is_ok());
+        value["framing"] = json!("rtu_over_tcp");
+        assert!(problems(&value)[0].contains("248 is outside 1 to 247"));
+        value["points"][0]["unit_id"] = json!(247);
+        value["unit_id"] = json!(0);
+        assert!(problems(&value)[0].contains("0 is outside 1 to 247"));
     }
 
     // MB-06

@@ -1,17 +1,19 @@
-//! One TCP connection to a device: sends reads, waits for their answers, throws away what answers nothing.
+//! A connection to one or more devices, whatever the framing: sends reads, waits for their answers.
 //!
-//! Invariant: an answer is only ever matched by transaction id and only after the strict checks of the protocol crate
-//! (MB-02, MB-22). No retries and no reconnecting here; a connection that is of no use says so once and is dropped.
+//! Invariant: an answer is only ever taken for the request it belongs to, and only after the strict checks of the
+//! protocol crate (MB-02, MB-22). No retries and no patience here; a connection that is of no use says so and is dropped.
+//!
+//! Where to look next: [`super::mbap`] for Modbus TCP, [`super::rtu`] for serial lines and what goes on like one.
 
 use std::time::Duration;
 
-use modbus::{Data, Deframer, Exception, Exchange, Read, Verdict, frame};
+use modbus::{Data, Exception, Read};
 use model::{Clock, Timestamp};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::config::ConnectionPlan;
+use super::transport::{ConnectionPlan, Framing};
+use super::{mbap, rtu};
 use crate::adapter::LinkError;
 
 /// Requests in a row without an answer before the connection counts as half-open (MB-24).
@@ -23,7 +25,7 @@ const KEEPALIVE_COUNT: u32 = 3;
 /// Sent data that is not acknowledged for this long ends the connection.
 const USER_TIMEOUT_MS: u32 = 15_000;
 
-/// Names under which thrown-away replies are counted.
+/// Names under which thrown-away input is counted, and on a line without a header also the silences (MB-33).
 pub mod discard {
     /// The reply to a request that was given up.
     pub const LATE_REPLY: &str = "LATE_REPLY";
@@ -31,6 +33,22 @@ pub mod discard {
     pub const UNATTRIBUTABLE: &str = "UNATTRIBUTABLE_REPLY";
     /// A reply that breaks the protocol.
     pub const DECODE_ERROR: &str = model::reason::DECODE_ERROR;
+    /// A frame with a wrong checksum.
+    pub const CRC: &str = "CRC_ERROR";
+    /// A frame that ended before its own length.
+    pub const SHORT: &str = "SHORT_FRAME";
+    /// A reply of another unit than the one asked.
+    pub const WRONG_UNIT: &str = "WRONG_UNIT";
+    /// No byte at all.
+    pub const TIMEOUT: &str = model::reason::TIMEOUT;
+    /// Bytes that came when none were due.
+    pub const NOISE: &str = "NOISE";
+    /// The own bytes came back changed: somebody else was sending.
+    pub const COLLISION: &str = "COLLISION";
+    /// What the driver of a serial port counts.
+    pub const PARITY: &str = "PARITY_ERROR";
+    pub const FRAMING: &str = "FRAMING_ERROR";
+    pub const OVERRUN: &str = "OVERRUN";
 }
 
 /// What became of one request.
@@ -47,149 +65,104 @@ pub enum Outcome {
     },
     /// It answered something that is no answer to this request.
     Malformed(modbus::Error),
-    /// No answer in time.
+    /// No answer in time, or on a serial line nothing that could be read.
     Timeout,
 }
 
 /// An open connection.
 #[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
-    target: String,
-    response_timeout: Duration,
-    exchange: Exchange,
-    deframer: Deframer,
-    out: Vec<u8>,
-    timeouts_in_a_row: u32,
-    last_heard: Instant,
+pub enum Connection {
+    Mbap(Box<mbap::Connection>),
+    Rtu(Box<rtu::Connection>),
 }
 
 impl Connection {
-    /// Resolves the name anew and connects (MB-25).
+    /// Resolves the name anew and connects (MB-25), or opens the port.
     pub async fn open(plan: &ConnectionPlan) -> Result<Self, LinkError> {
-        let target = format!("{}:{}", plan.host, plan.port);
-        let connecting = TcpStream::connect((plan.host.as_str(), plan.port));
-        let stream = match tokio::time::timeout(plan.connect_timeout, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(source)) => return Err(LinkError::Connect { target, source }),
-            Err(_) => return Err(LinkError::ConnectTimeout { target, timeout: plan.connect_timeout }),
-        };
-        if let Err(error) = watch_for_silence(&stream) {
-            tracing::warn!(%error, target, "the system will not notice by itself when the device vanishes");
-        }
-        Ok(Self {
-            stream,
-            target,
-            response_timeout: plan.response_timeout,
-            exchange: Exchange::new(),
-            deframer: Deframer::new(),
-            out: Vec::with_capacity(64),
-            timeouts_in_a_row: 0,
-            last_heard: Instant::now(),
+        Ok(match plan.framing {
+            Framing::Mbap => Self::Mbap(Box::new(mbap::Connection::open(plan).await?)),
+            Framing::Rtu => Self::Rtu(Box::new(rtu::Connection::open(plan).await?)),
         })
     }
 
-    /// An error if too many requests in a row went unanswered.
-    pub fn check_alive(&self) -> Result<(), LinkError> {
-        if self.timeouts_in_a_row < TIMEOUTS_MAX {
-            return Ok(());
-        }
-        Err(LinkError::Silent { target: self.target.clone(), timeouts: self.timeouts_in_a_row })
-    }
-
-    /// When the device last said something.
-    pub fn last_heard(&self) -> Instant {
-        self.last_heard
-    }
-
-    /// Sends all reads at once and waits for their answers, each within the response timeout of the one before.
-    ///
-    /// The outcomes stand in the order of the reads. An error means the connection is of no use any more.
+    /// Sends all reads and waits for their answers. The outcomes stand in the order of the reads; an error means that
+    /// the connection is of no use any more.
     pub async fn request(
         &mut self,
         reads: &[Read],
         clock: &dyn Clock,
         discarded: &mut Vec<&'static str>,
     ) -> Result<Vec<Outcome>, LinkError> {
-        self.out.clear();
-        let mut waiting: Vec<Option<u16>> = Vec::with_capacity(reads.len());
-        for read in reads {
-            let transaction = self.exchange.begin(*read);
-            if let Some(transaction) = transaction {
-                frame::encode_read(transaction, read, &mut self.out);
-            }
-            waiting.push(transaction);
-        }
-        let mut outcomes = vec![Outcome::Timeout; reads.len()];
-        let sent_at = Instant::now();
-        let mut deadline = sent_at + self.response_timeout;
-        match tokio::time::timeout_at(deadline, self.stream.write_all(&self.out)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(source)) => return Err(self.broken(source)),
-            Err(_) => return Err(LinkError::Silent { target: self.target.clone(), timeouts: 1 }),
-        }
-        while waiting.iter().any(Option::is_some) {
-            match self.next_verdict(deadline).await? {
-                None => break,
-                Some(Verdict::Reply { transaction, outcome }) => {
-                    let now = Instant::now();
-                    (self.timeouts_in_a_row, self.last_heard) = (0, now);
-                    deadline = now + self.response_timeout;
-                    let place = waiting.iter().position(|id| *id == Some(transaction));
-                    let Some(place) = place else { continue };
-                    waiting[place] = None;
-                    outcomes[place] = match outcome {
-                        Ok(answer) => Outcome::Answer { answer, at: clock.now(), round_trip: now - sent_at },
-                        Err(error) => {
-                            tracing::debug!(%error, target = self.target, "malformed reply");
-                            discarded.push(discard::DECODE_ERROR);
-                            Outcome::Malformed(error)
-                        }
-                    };
-                }
-                Some(Verdict::Late { .. }) => {
-                    (self.timeouts_in_a_row, self.last_heard) = (0, Instant::now());
-                    discarded.push(discard::LATE_REPLY);
-                }
-                Some(Verdict::Unattributable { .. }) => discarded.push(discard::UNATTRIBUTABLE),
-                Some(Verdict::Close { transaction }) => {
-                    discarded.push(discard::UNATTRIBUTABLE);
-                    let what = format!("second reply in a row that nobody asked for, transaction {transaction}");
-                    return Err(LinkError::OutOfStep { target: self.target.clone(), what });
-                }
-            }
-        }
-        for transaction in waiting.into_iter().flatten() {
-            self.exchange.abandon(transaction);
-            self.timeouts_in_a_row += 1;
-        }
-        Ok(outcomes)
-    }
-
-    /// The next frame and what it means; `None` at the deadline.
-    async fn next_verdict(&mut self, deadline: Instant) -> Result<Option<Verdict>, LinkError> {
-        let mut chunk = [0u8; 512];
-        loop {
-            match self.deframer.next_frame() {
-                Ok(Some(frame)) => return Ok(Some(self.exchange.receive(&frame))),
-                Ok(None) => {}
-                Err(error) => {
-                    return Err(LinkError::OutOfStep { target: self.target.clone(), what: error.to_string() });
-                }
-            }
-            let length = match tokio::time::timeout_at(deadline, self.stream.read(&mut chunk)).await {
-                Err(_) => return Ok(None),
-                Ok(Ok(0)) => return Err(LinkError::Closed { target: self.target.clone() }),
-                Ok(Ok(length)) => length,
-                Ok(Err(source)) => return Err(self.broken(source)),
-            };
-            self.deframer.push(&chunk[..length]);
+        match self {
+            Self::Mbap(connection) => connection.request(reads, clock, discarded).await,
+            Self::Rtu(connection) => connection.request(reads, clock, discarded).await,
         }
     }
 
-    fn broken(&self, source: std::io::Error) -> LinkError {
-        LinkError::Broken { target: self.target.clone(), source }
+    /// An error if too many requests in a row went unanswered.
+    pub fn check_alive(&self) -> Result<(), LinkError> {
+        match self {
+            Self::Mbap(connection) => connection.check_alive(),
+            Self::Rtu(connection) => connection.check_alive(),
+        }
     }
+
+    /// When a device last said something.
+    pub fn last_heard(&self) -> Instant {
+        match self {
+            Self::Mbap(connection) => connection.last_heard(),
+            Self::Rtu(connection) => connection.last_heard(),
+        }
+    }
+}
+
+/// How long nobody has answered. One silent unit among several is no proof against the connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silence {
+    timeouts: u32,
+    unit: Option<u8>,
+    several: bool,
+}
+
+impl Silence {
+    /// Somebody said something.
+    pub fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A unit did not answer.
+    pub fn add(&mut self, unit: u8) {
+        self.timeouts += 1;
+        self.several |= self.unit.is_some_and(|other| other != unit);
+        self.unit = Some(unit);
+    }
+
+    /// The number of requests without an answer, if that is enough to give the connection up.
+    pub fn is_too_long(&self, plan: &ConnectionPlan) -> Option<u32> {
+        let proof = !plan.several_units || self.several;
+        (proof && self.timeouts >= TIMEOUTS_MAX && !plan.is_serial()).then_some(self.timeouts)
+    }
+}
+
+/// What the system has received already, without waiting.
+pub fn take(stream: &TcpStream, chunk: &mut [u8]) -> std::io::Result<usize> {
+    let (length, _) = rustix::net::recv(stream, chunk, rustix::net::RecvFlags::DONTWAIT)?;
+    Ok(length)
+}
+
+/// A TCP connection that notices when the other side is gone.
+pub async fn connect(plan: &ConnectionPlan, host: &str, port: u16) -> Result<TcpStream, LinkError> {
+    let target = plan.target();
+    let connecting = TcpStream::connect((host, port));
+    let stream = match tokio::time::timeout(plan.connect_timeout, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(source)) => return Err(LinkError::Connect { target, source }),
+        Err(_) => return Err(LinkError::ConnectTimeout { target, timeout: plan.connect_timeout }),
+    };
+    if let Err(error) = watch_for_silence(&stream) {
+        tracing::warn!(%error, target, "the system will not notice by itself when the device vanishes");
+    }
+    Ok(stream)
 }
 
 /// Lets the system find out that the other side is gone (MB-24).
@@ -202,4 +175,26 @@ fn watch_for_silence(stream: &TcpStream) -> std::io::Result<()> {
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_COUNT)?;
     sockopt::set_tcp_user_timeout(stream, USER_TIMEOUT_MS)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // MB-24, MB-29
+    #[test]
+    fn one_silent_unit_among_several_does_not_end_the_connection() {
+        let one = ConnectionPlan::tcp("plc".to_owned(), 502, Duration::from_secs(1));
+        let several = ConnectionPlan { several_units: true, ..one.clone() };
+        let mut silence = Silence::default();
+        for timeouts in 1..=5 {
+            silence.add(7);
+            assert_eq!(silence.is_too_long(&one), (timeouts >= 3).then_some(timeouts));
+            assert_eq!(silence.is_too_long(&several), None);
+        }
+        silence.add(8);
+        assert_eq!(silence.is_too_long(&several), Some(6));
+        silence.end();
+        assert_eq!(silence.is_too_long(&one), None);
+    }
 }

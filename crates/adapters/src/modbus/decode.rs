@@ -40,7 +40,37 @@ pub enum Scaling {
         outside: Outside,
         /// 4..20 mA: below 3.6 or above 21 mA is a broken sensor.
         namur: bool,
+        /// The square root of the share of the span, as a flow follows from a differential pressure; a result below
+        /// this share of the span is 0.
+        root_cut_off: Option<f64>,
     },
+}
+
+/// Bits of a whole number that count, taken before it is scaled (MB-11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mask {
+    pub bits: u64,
+    /// Places to the right.
+    pub shift: u8,
+}
+
+/// The power of ten another point holds (MB-14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Factor {
+    /// -10 to 10.
+    Power(i8),
+    /// It has no value, for this reason.
+    Missing(&'static str),
+}
+
+impl Factor {
+    /// From the value of the other point.
+    pub fn of(power: i64) -> Self {
+        match i8::try_from(power) {
+            Ok(power) if (-10..=10).contains(&power) => Self::Power(power),
+            _ => Self::Missing(reason::DECODE_ERROR),
+        }
+    }
 }
 
 impl Scaling {
@@ -62,7 +92,10 @@ pub struct Decoding {
     pub order: Order,
     /// Bit patterns that mean "no value" (MB-09).
     pub sentinels: Vec<u64>,
+    pub mask: Option<Mask>,
     pub scaling: Scaling,
+    /// The tag that holds the power of ten to scale by; stands beside no other scaling.
+    pub scale_from: Option<usize>,
     /// Texts of an enumeration; `None` if it is none.
     pub states: Option<BTreeMap<i64, Arc<str>>>,
     pub invert: bool,
@@ -78,6 +111,7 @@ impl Decoding {
             Some(DataType::Float32 | DataType::Float64) => ValueType::Float,
             Some(DataType::Text { .. }) => ValueType::String,
             Some(DataType::Raw { .. }) => ValueType::Raw,
+            Some(_) if self.scale_from.is_some() => ValueType::Float,
             Some(_) if self.scaling.keeps_integers() => ValueType::Int,
             Some(_) => ValueType::Float,
         }
@@ -92,14 +126,19 @@ impl Decoding {
 
     /// A sample of registers.
     pub fn registers(&self, tag: usize, registers: &[u16], at: Timestamp) -> Sample {
-        let mut sample = self.decode(tag, registers, at);
+        self.registers_scaled(tag, registers, at, Factor::Power(0))
+    }
+
+    /// A sample of registers whose factor another point holds.
+    pub fn registers_scaled(&self, tag: usize, registers: &[u16], at: Timestamp, factor: Factor) -> Sample {
+        let mut sample = self.decode(tag, registers, at, factor);
         if sample.verdict.quality() != Quality::Good {
             sample.raw = Some(hex(registers));
         }
         sample
     }
 
-    fn decode(&self, tag: usize, registers: &[u16], at: Timestamp) -> Sample {
+    fn decode(&self, tag: usize, registers: &[u16], at: Timestamp, factor: Factor) -> Sample {
         let Some(kind) = self.kind else { return Sample::bad(tag, reason::DECODE_ERROR, at) };
         let pattern = kind.pattern(self.order, registers);
         if pattern.is_some_and(|pattern| self.sentinels.contains(&pattern)) {
@@ -128,17 +167,31 @@ impl Decoding {
                 let clean: String = text.chars().filter(|c| !c.is_control()).collect();
                 sample.value = Value::Text(clean.into());
             }
-            modbus::Value::Int(number) => self.scale(&mut sample, Number::Int(number)),
-            modbus::Value::Float(number) => self.scale(&mut sample, Number::Float(number)),
+            modbus::Value::Int(number) => {
+                let masked = self.mask.zip(pattern).and_then(|(mask, pattern)| {
+                    let shifted = (pattern & mask.bits).checked_shr(mask.shift.into()).unwrap_or(0);
+                    i64::try_from(shifted).ok()
+                });
+                self.scale(&mut sample, Number::Int(masked.unwrap_or(number)), factor);
+            }
+            modbus::Value::Float(number) => self.scale(&mut sample, Number::Float(number), factor),
         }
         sample
     }
 
-    fn scale(&self, sample: &mut Sample, raw: Number) {
+    fn scale(&self, sample: &mut Sample, raw: Number, factor: Factor) {
         let scaled = match self.scaling {
+            Scaling::None if self.scale_from.is_some() => match factor {
+                Factor::Power(power) => Number::Float(by_power(raw.as_float(), power)),
+                Factor::Missing(code) => {
+                    sample.verdict.add(Quality::Bad, code);
+                    sample.status = Some("the point that holds the scale factor has no usable value".into());
+                    return;
+                }
+            },
             Scaling::None => raw,
             Scaling::Linear { scale, offset } => linear(raw, scale, offset),
-            Scaling::TwoPoint { raw: from, eng, outside, namur } => {
+            Scaling::TwoPoint { raw: from, eng, outside, namur, root_cut_off } => {
                 let share = (raw.as_float() - from.0) / (from.1 - from.0);
                 if namur && !(-0.025..=1.0625).contains(&share) {
                     // 3.6 and 21 mA on the way from 4 to 20.
@@ -157,6 +210,10 @@ impl Decoding {
                     }
                 }
                 let share = if outside == Outside::Clip { share.clamp(0.0, 1.0) } else { share };
+                let share = match root_cut_off {
+                    None => share,
+                    Some(cut_off) => Some(share.max(0.0).sqrt()).filter(|root| *root >= cut_off).unwrap_or(0.0),
+                };
                 Number::Float(eng.0 + share * (eng.1 - eng.0))
             }
         };
@@ -194,6 +251,12 @@ impl Number {
             Self::Float(number) => number,
         }
     }
+}
+
+/// Dividing by a power of ten gives the nearest number; multiplying by its reciprocal does not.
+fn by_power(number: f64, power: i8) -> f64 {
+    let factor = 10_f64.powi(i32::from(power.unsigned_abs()));
+    if power < 0 { number / factor } else { number * factor }
 }
 
 /// Whole numbers stay whole if scale and offset are and nothing overflows.
@@ -248,8 +311,13 @@ mod tests {
     // AC-008
     #[test]
     fn two_points_and_beyond() {
-        let scaling =
-            Scaling::TwoPoint { raw: (0.0, 27648.0), eng: (0.0, 10.0), outside: Outside::Extrapolate, namur: false };
+        let scaling = Scaling::TwoPoint {
+            raw: (0.0, 27648.0),
+            eng: (0.0, 10.0),
+            outside: Outside::Extrapolate,
+            namur: false,
+            root_cut_off: None,
+        };
         let mut analog = Decoding { scaling, ..decoding(DataType::Int16) };
         assert_eq!(sample(&analog, &[13824]), (Value::Float(5.0), Quality::Good, None));
         let (Value::Float(beyond), quality, why) = sample(&analog, &[32767]) else { panic!() };
@@ -264,7 +332,7 @@ mod tests {
     #[test]
     fn outside_the_span_as_chosen() {
         let with = |outside, namur| Decoding {
-            scaling: Scaling::TwoPoint { raw: (0.0, 1600.0), eng: (0.0, 100.0), outside, namur },
+            scaling: Scaling::TwoPoint { raw: (0.0, 1600.0), eng: (0.0, 100.0), outside, namur, root_cut_off: None },
             ..decoding(DataType::Int16)
         };
         let clipped = with(Outside::Clip, false).registers(0, &[2000], Timestamp::default());
@@ -276,6 +344,57 @@ mod tests {
         let namur = with(Outside::Extrapolate, true);
         assert_eq!(sample(&namur, &[0xFFCE]), (Value::Null, Quality::Bad, Some(reason::SENSOR_FAULT)));
         assert_eq!(sample(&namur, &[0xFFE2]).1, Quality::Suspect);
+    }
+
+    // MB-14
+    #[test]
+    fn flow_from_differential_pressure() {
+        let root = |cut| Decoding {
+            scaling: Scaling::TwoPoint {
+                raw: (0.0, 10_000.0),
+                eng: (0.0, 50.0),
+                outside: Outside::Extrapolate,
+                namur: false,
+                root_cut_off: Some(cut),
+            },
+            ..decoding(DataType::Int16)
+        };
+        assert_eq!(sample(&root(0.0), &[2500]), (Value::Float(25.0), Quality::Good, None));
+        assert_eq!(sample(&root(0.0), &[1]).0, Value::Float(0.5));
+        assert_eq!(sample(&root(0.02), &[1]).0, Value::Float(0.0));
+        let below = sample(&root(0.0), &[0xFFF0]);
+        assert_eq!(below, (Value::Float(0.0), Quality::Suspect, Some(reason::OUT_OF_SPAN)));
+    }
+
+    // MB-11, MB-09: the sentinel and the mask see the raw register; scale and label come after.
+    #[test]
+    fn sentinel_then_mask_then_scale_then_label() {
+        let mask = Some(Mask { bits: 0x0FF0, shift: 4 });
+        let masked = Decoding { mask, sentinels: vec![0x8000], ..decoding(DataType::Int16) };
+        assert_eq!(sample(&masked, &[0xF12F]).0, Value::Int(0x12));
+        assert_eq!(sample(&masked, &[0x8000]).2, Some(reason::INVALID_SENTINEL));
+        let states = Some(BTreeMap::from([(36, Arc::from("run"))]));
+        let scaling = Scaling::Linear { scale: 2.0, offset: 0.0 };
+        let labelled = Decoding { scaling, states, ..masked };
+        assert_eq!(labelled.registers(0, &[0xF12F], Timestamp::default()).label.as_deref(), Some("run"));
+    }
+
+    // MB-14
+    #[test]
+    fn factor_of_another_point() {
+        let scaled = Decoding { scale_from: Some(7), ..decoding(DataType::Int16) };
+        let with = |power| {
+            let sample = scaled.registers_scaled(0, &[1234], Timestamp::default(), Factor::of(power));
+            (sample.value, sample.verdict.reason())
+        };
+        assert_eq!(with(-2), (Value::Float(12.34), None));
+        assert_eq!(with(3), (Value::Float(1_234_000.0), None));
+        assert_eq!(with(0), (Value::Float(1234.0), None));
+        assert_eq!(with(11), (Value::Null, Some(reason::DECODE_ERROR)));
+        let missing = Factor::Missing(reason::TIMEOUT);
+        let sample = scaled.registers_scaled(0, &[1234], Timestamp::default(), missing);
+        assert_eq!((sample.verdict.quality(), sample.verdict.reason()), (Quality::Bad, Some(reason::TIMEOUT)));
+        assert_eq!(scaled.value_type(), ValueType::Float);
     }
 
     // MB-12

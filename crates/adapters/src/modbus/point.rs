@@ -1,15 +1,14 @@
 //! One point of the settings: where it lies and what it becomes. Reads either form into the same thing.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use ::config::{Object, Problem};
 use modbus::address::AddressError;
 use modbus::value::{CharOrder, Encoding, Half, TEXT_REGISTERS_MAX};
 use modbus::{BitNumbering, DataType, Location, Order, Span, Table};
 use serde_json::Value;
 
-use super::decode::{Decoding, Outside, Scaling};
+use super::decode::{Decoding, Scaling};
+use super::reporting::{self, Reporting};
+use super::values::{read_mask, read_scaling, read_sentinels, read_states};
 
 /// All type names.
 pub const TYPES: [&str; 20] = [
@@ -31,12 +30,17 @@ pub struct Point {
     pub table: Table,
     pub span: Span,
     pub decoding: Decoding,
+    /// The point that holds the power of ten this one is scaled by.
+    pub scale_from: Option<String>,
+    pub reporting: Reporting,
 }
 
 /// What the device's settings say about all its points.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Defaults {
     pub address_shift: i8,
+    /// Lowest and highest unit id.
+    pub units: (i64, i64),
     pub order: Order,
     pub bits: BitNumbering,
 }
@@ -61,7 +65,9 @@ pub fn full(value: &Value, pointer: &str, defaults: Defaults) -> Result<Point, V
         kind,
         order,
         sentinels: read_sentinels(&mut object, kind),
+        mask: read_mask(&mut object, kind),
         scaling: read_scaling(&mut object),
+        scale_from: None,
         states: read_states(&mut object),
         invert: object.boolean("invert").unwrap_or_default(),
         strict_bool: object.boolean("strict_bool").unwrap_or_default(),
@@ -70,17 +76,31 @@ pub fn full(value: &Value, pointer: &str, defaults: Defaults) -> Result<Point, V
     if decoding.scaling != Scaling::None && (is_text || decoding.value_type() == model::ValueType::Bool) {
         object.problem("type", "no_number", "is no number, it cannot be scaled", "");
     }
+    let scale_from = read_scale_from(&mut object, &decoding);
+    let reporting = reporting::read(&mut object, &decoding);
     let unit = read_unit(&mut object);
     let asset_id = crate::common::name(&mut object, "asset_id", false);
-    let unit_id = object.integer("unit_id", 0, 255).and_then(|id| u8::try_from(id).ok());
+    let unit_id = object.integer("unit_id", defaults.units.0, defaults.units.1).and_then(|id| u8::try_from(id).ok());
     let group = object.text("group").map(str::to_owned);
     let problems = object.finish();
     match (parameter, placed) {
         (Some(parameter), Some((location, _))) if problems.is_empty() => {
             let count = kind.map_or(1, DataType::registers);
             let span = Span { offset: location.offset, count };
-            let pointer = pointer.to_owned();
-            Ok(Point { pointer, parameter, asset_id, unit_id, unit, group, table: location.table, span, decoding })
+            let (pointer, table) = (pointer.to_owned(), location.table);
+            Ok(Point {
+                pointer,
+                parameter,
+                asset_id,
+                unit_id,
+                unit,
+                group,
+                table,
+                span,
+                decoding,
+                scale_from,
+                reporting,
+            })
         }
         _ => Err(problems),
     }
@@ -124,7 +144,9 @@ pub fn flat(address: &str, value: &Value, pointer: &str, defaults: Defaults) -> 
             group: None,
             table: location.table,
             span: Span { offset: location.offset, count: kind.map_or(1, DataType::registers) },
-            decoding: Decoding { kind, ..Decoding::default() },
+            decoding: Decoding { kind, order: defaults.order, ..Decoding::default() },
+            scale_from: None,
+            reporting: Reporting::default(),
         }),
         _ => Err(problems),
     }
@@ -320,107 +342,27 @@ pub fn read_order(object: &mut Object<'_>, default: Order) -> Order {
     letters.and_then(|letters| Order::ALL.into_iter().find(|order| order.name() == letters)).unwrap_or(default)
 }
 
+/// The name of the point with the scale factor (MB-14); no other scaling may stand beside it.
+fn read_scale_from(object: &mut Object<'_>, decoding: &Decoding) -> Option<String> {
+    object.value("scale_from")?;
+    let name = crate::common::name(object, "scale_from", false);
+    if decoding.scaling != Scaling::None {
+        object.problem("scale_from", "contradiction", "stands beside another scale", "keep one of the two");
+    }
+    let is_number = matches!(decoding.value_type(), model::ValueType::Int | model::ValueType::Float);
+    if !is_number && decoding.kind.is_some() {
+        object.problem("scale_from", "no_number", "the point is no number, it cannot be scaled", "");
+    }
+    if decoding.states.is_some() {
+        object.problem("scale_from", "contradiction", "stands beside states", "a scaled value has no states");
+    }
+    name
+}
+
 fn read_unit(object: &mut Object<'_>) -> Option<String> {
     let unit = object.text("unit")?;
     if unit.chars().count() > UNIT_MAX || unit.chars().any(char::is_control) {
         object.problem("unit", "bad_unit", format!("is longer than {UNIT_MAX} characters or not printable"), "");
     }
     Some(unit.to_owned())
-}
-
-/// Raw integers that mean "no value", compared before anything else happens to them (MB-09).
-fn read_sentinels(object: &mut Object<'_>, kind: Option<DataType>) -> Vec<u64> {
-    let preset = object.word("invalid_preset", &["sunspec", "siemens_analog"]);
-    let mut patterns = match (preset, kind) {
-        (Some("sunspec"), Some(DataType::Int16)) => vec![0x8000],
-        (Some("sunspec"), Some(DataType::Uint16)) => vec![0xFFFF],
-        (Some("sunspec"), Some(DataType::Int32)) => vec![0x8000_0000],
-        (Some("sunspec"), Some(DataType::Uint32)) => vec![0xFFFF_FFFF],
-        (Some("sunspec"), Some(DataType::Float32)) => vec![0x7FC0_0000],
-        (Some("siemens_analog"), Some(DataType::Int16)) => vec![0x7FFF, 0x8000],
-        (Some(preset), Some(_)) => {
-            object.problem("invalid_preset", "no_preset", format!("{preset} says nothing about this type"), "");
-            Vec::new()
-        }
-        _ => Vec::new(),
-    };
-    let Some(list) = object.list("invalid_values") else { return patterns };
-    let bits = u32::from(kind.map_or(0, DataType::registers)) * 16;
-    let is_number =
-        kind.is_some_and(|kind| kind.pattern(Order::Abcd, &[0; 4][..(bits / 16).min(4) as usize]).is_some());
-    if !is_number && kind.is_some() {
-        object.problem("invalid_values", "no_number", "is for numbers of up to four registers", "");
-        return patterns;
-    }
-    for value in list {
-        match value.as_i64().map(i128::from).or(value.as_u64().map(i128::from)) {
-            Some(number) if number >= -(1_i128 << bits.saturating_sub(1)) && number < 1_i128 << bits => {
-                let low_bits = number.rem_euclid(1_i128 << bits);
-                patterns.push(u64::try_from(low_bits).unwrap_or_default());
-            }
-            _ => {
-                let message = format!("{value} is not a whole number of {bits} bits");
-                object.problem("invalid_values", "out_of_range", message, "raw values, before scaling");
-            }
-        }
-    }
-    patterns
-}
-
-/// Linear or two points, not both; equal raw ends make no line (MB-12).
-fn read_scaling(object: &mut Object<'_>) -> Scaling {
-    let scale = object.number("scale");
-    let offset = object.number("offset");
-    if scale == Some(0.0) {
-        object.problem("scale", "zero", "0 would make every value the same", "");
-    }
-    let linear = scale.is_some() || offset.is_some();
-    let Some(value) = object.value("two_point") else {
-        if linear {
-            return Scaling::Linear { scale: scale.unwrap_or(1.0), offset: offset.unwrap_or(0.0) };
-        }
-        return Scaling::None;
-    };
-    if linear {
-        object.problem("two_point", "contradiction", "stands beside scale or offset", "keep one of the two");
-    }
-    let mut ends = Object::new(value, &object.at("two_point"));
-    let mut end = |key: &'static str| {
-        if ends.value(key).is_none() {
-            ends.problem(key, "missing", "is missing", "");
-        }
-        ends.number(key).unwrap_or_default()
-    };
-    let raw = (end("raw_lo"), end("raw_hi"));
-    let eng = (end("eng_lo"), end("eng_hi"));
-    let outside = match ends.word("outside", &["extrapolate", "clip", "bad"]) {
-        Some("clip") => Outside::Clip,
-        Some("bad") => Outside::Bad,
-        _ => Outside::Extrapolate,
-    };
-    let namur = ends.boolean("namur").unwrap_or_default();
-    if raw.0 == raw.1 && ends.value("raw_lo").is_some() && ends.value("raw_hi").is_some() {
-        ends.problem("raw_hi", "no_span", "raw_lo and raw_hi are equal, they make no line", "");
-    }
-    object.extend(ends.finish());
-    Scaling::TwoPoint { raw, eng, outside, namur }
-}
-
-fn read_states(object: &mut Object<'_>) -> Option<BTreeMap<i64, Arc<str>>> {
-    let map = object.object("states")?;
-    let mut states = BTreeMap::new();
-    for (key, value) in map {
-        match (key.parse(), value.as_str()) {
-            (Ok(code), Some(label)) => {
-                states.insert(code, Arc::from(label));
-            }
-            _ => {
-                let pointer = format!("{}/{}", object.at("states"), ::config::read::token(key));
-                let problem =
-                    Problem::new(pointer, "bad_state", "is not a whole number with a text", "\"1\": \"running\"");
-                object.extend([problem]);
-            }
-        }
-    }
-    Some(states)
 }

@@ -1,7 +1,8 @@
 //! One look at one register: what is in it, and what it means in each byte order.
 //!
-//! For the person who has a device, a manual and a wrong number on the screen. Target:
-//! `modbus://host:port/unit?address=40001&type=float32`.
+//! For the person who has a device, a manual and a wrong number on the screen. Targets:
+//! `modbus://host:port/unit?address=40001&type=float32`, with `&framing=rtu_over_tcp` for a converter, and for a serial
+//! port `modbus+rtu:///dev/ttyUSB0?unit=1&address=40001&baud=9600&parity=none&stop_bits=1`.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use modbus::value::{CharOrder, Encoding, Half};
 use modbus::{Data, DataType, Exception, Location, Order, Read, Value};
 use model::SystemClock;
 
-use super::config::ConnectionPlan;
 use super::connection::{Connection, Outcome};
+use super::transport::{self, ConnectionPlan};
 use crate::adapter::LinkError;
 
 /// Registers shown before and behind the value where the device has them.
@@ -65,8 +66,8 @@ pub enum Error {
 /// What to look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
-    pub host: String,
-    pub port: u16,
+    /// How to get there.
+    pub connection: ConnectionPlan,
     pub unit: u8,
     pub location: Location,
     pub kind: DataType,
@@ -89,28 +90,39 @@ pub struct Report {
 }
 
 impl Target {
-    /// Reads `modbus://host:port/unit?address=40001&type=float32`. Port 502, unit 1, type uint16 unless given.
+    /// Reads a target. Port 502, unit 1, type uint16 unless given; a serial line is 19200 baud, even parity.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let fail = |reason: &str| Error::Target { target: text.to_owned(), reason: reason.to_owned() };
-        let rest = text.strip_prefix("modbus://").ok_or_else(|| fail("it does not begin with modbus://"))?;
+        let serial = text.strip_prefix("modbus+rtu://");
+        let rest = serial.or_else(|| text.strip_prefix("modbus://"));
+        let rest = rest.ok_or_else(|| fail("it does not begin with modbus://"))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (authority, unit) = place.split_once('/').unwrap_or((place, ""));
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && !port.ends_with(']') => {
-                (host, port.parse().map_err(|_| fail("the port is no number from 1 to 65535"))?)
+        let mut settings = serde_json::Map::new();
+        let (mut line, mut unit) = (serde_json::Map::new(), None);
+        if serial.is_some() {
+            line.insert("port".to_owned(), place.into());
+        } else {
+            let (authority, unit_text) = place.split_once('/').unwrap_or((place, ""));
+            let (host, port) = match authority.rsplit_once(':') {
+                Some((host, port)) if !host.is_empty() && !port.ends_with(']') => {
+                    (host, port.parse::<u16>().map_err(|_| fail("the port is no number from 1 to 65535"))?)
+                }
+                _ => (authority, 502),
+            };
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            if host.is_empty() {
+                return Err(fail("it names no host"));
             }
-            _ => (authority, 502),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() {
-            return Err(fail("it names no host"));
+            settings.insert("host".to_owned(), host.into());
+            settings.insert("port".to_owned(), port.into());
+            unit = Some(unit_text).filter(|unit| !unit.is_empty());
         }
-        let unit = if unit.is_empty() { 1 } else { unit.parse().map_err(|_| fail("the unit is no number to 255"))? };
         let (mut address, mut type_name, mut count) = (None, None, 8);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
                 Some(("address", value)) => address = Some(value),
                 Some(("type", value)) => type_name = Some(value),
+                Some(("unit", value)) => unit = Some(value),
                 Some(("registers", value)) => {
                     count = value
                         .parse()
@@ -118,9 +130,29 @@ impl Target {
                         .filter(|n| (1..=125).contains(n))
                         .ok_or_else(|| fail("registers are 1 to 125"))?;
                 }
-                _ => return Err(fail("it knows address, type and registers behind the question mark")),
+                Some((key @ ("baud" | "stop_bits"), value)) if serial.is_some() => {
+                    let number: u32 = value.parse().map_err(|_| fail("baud and stop_bits are numbers"))?;
+                    line.insert(key.to_owned(), number.into());
+                }
+                Some((key @ "parity", value)) if serial.is_some() => drop(line.insert(key.to_owned(), value.into())),
+                Some((key @ "framing", value)) => drop(settings.insert(key.to_owned(), value.into())),
+                _ => return Err(fail("it knows address, type, registers, unit, framing, baud, parity and stop_bits")),
             }
         }
+        let unit = match unit {
+            None => 1,
+            Some(unit) => unit.parse().map_err(|_| fail("the unit is no number to 255"))?,
+        };
+        if serial.is_some() {
+            settings.insert("serial".to_owned(), line.into());
+        }
+        let settings = serde_json::Value::Object(settings);
+        let mut object = ::config::Object::new(&settings, "");
+        let connection = transport::read(&mut object, serial.is_some());
+        if let Some(problem) = object.finish().first() {
+            return Err(fail(&problem.to_string()));
+        }
+        let connection = ConnectionPlan { connect_timeout: PATIENCE, response_timeout: PATIENCE, ..connection };
         let address = address.ok_or_else(|| fail("it names no address"))?;
         let location = Location::parse(address).map_err(|error| fail(&error.to_string()))?;
         let kind = match (type_name, location.bit) {
@@ -128,7 +160,7 @@ impl Target {
             (None, _) => DataType::Uint16,
             (Some(name), _) => kind(name, count).ok_or_else(|| fail("the type is not known"))?,
         };
-        Ok(Self { host, port, unit, location, kind })
+        Ok(Self { connection, unit, location, kind })
     }
 }
 
@@ -159,14 +191,7 @@ fn kind(name: &str, registers: u16) -> Option<DataType> {
 /// Connects, reads, disconnects.
 pub async fn probe(target: &str) -> Result<Report, Error> {
     let target = Target::parse(target)?;
-    let plan = ConnectionPlan {
-        host: target.host.clone(),
-        port: target.port,
-        connect_timeout: PATIENCE,
-        response_timeout: PATIENCE,
-        outstanding_max: 1,
-    };
-    let mut connection = Connection::open(&plan).await.map_err(|source| Error::Link { source })?;
+    let mut connection = Connection::open(&target.connection).await.map_err(|source| Error::Link { source })?;
     let is_bit = target.location.table.holds_bits();
     let count = if is_bit { 1 } else { target.kind.registers() };
     let offset = target.location.offset;
@@ -189,7 +214,7 @@ pub async fn probe(target: &str) -> Result<Report, Error> {
     Ok(Report { target, round_trip, bit: None, registers, around, readings })
 }
 
-async fn read(
+pub(super) async fn read(
     connection: &mut Connection,
     target: &Target,
     offset: u16,
@@ -208,7 +233,7 @@ async fn read(
     }
 }
 
-fn show(kind: DataType, order: Order, registers: &[u16]) -> String {
+pub(super) fn show(kind: DataType, order: Order, registers: &[u16]) -> String {
     match kind.decode(order, registers) {
         Ok(decoded) => match decoded.value {
             Value::Bool(flag) => flag.to_string(),
@@ -224,8 +249,8 @@ fn show(kind: DataType, order: Order, registers: &[u16]) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Target { host, port, unit, location, .. } = &self.target;
-        writeln!(f, "{host}:{port} unit {unit}, {} {}", location.table, location.modicon())?;
+        let Target { connection, unit, location, .. } = &self.target;
+        writeln!(f, "{} unit {unit}, {} {}", connection.target(), location.table, location.modicon())?;
         writeln!(f, "answered in {:.1} ms", self.round_trip.as_secs_f64() * 1000.0)?;
         if let Some(bit) = self.bit {
             return write!(f, "value     {}", u8::from(bit));
@@ -249,17 +274,25 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::modbus::transport::Way;
     use modbus::Table;
 
     #[test]
     fn targets() {
         let target = Target::parse("modbus://10.0.0.5:1502/7?address=40001&type=float32").unwrap();
-        assert_eq!((target.host.as_str(), target.port, target.unit), ("10.0.0.5", 1502, 7));
+        assert_eq!((target.connection.target().as_str(), target.unit), ("10.0.0.5:1502", 7));
         assert_eq!((target.location.table, target.kind), (Table::HoldingRegister, DataType::Float32));
         let short = Target::parse("modbus://plc?address=300010").unwrap();
-        assert_eq!((short.port, short.unit, short.kind), (502, 1, DataType::Uint16));
+        assert_eq!((short.connection.target().as_str(), short.unit, short.kind), ("plc:502", 1, DataType::Uint16));
         let six = Target::parse("modbus://[::1]:502/1?address=40001.3").unwrap();
-        assert_eq!((six.host.as_str(), six.kind), ("::1", DataType::Bit { place: 3 }));
+        assert_eq!((six.connection.target().as_str(), six.kind), ("::1:502", DataType::Bit { place: 3 }));
+        let bus = "modbus+rtu:///dev/ttyUSB0?unit=17&address=40001&baud=9600&parity=none&stop_bits=1";
+        let bus = Target::parse(bus).unwrap();
+        assert_eq!((bus.connection.target().as_str(), bus.unit), ("/dev/ttyUSB0", 17));
+        let Way::Serial(serial) = bus.connection.way else { panic!("serial") };
+        assert_eq!(serial.line, modbus::Line { baud: 9600, bits: 10 });
+        let through = Target::parse("modbus://plc/1?address=40001&framing=rtu_over_tcp").unwrap();
+        assert_eq!(through.connection.framing, transport::Framing::Rtu);
         for bad in [
             "http://plc",
             "modbus://?address=40001",
@@ -269,6 +302,9 @@ mod tests {
             "modbus://plc/1?address=40000",
             "modbus://plc/1?address=40001&type=float",
             "modbus://plc/1?adress=40001",
+            "modbus://plc/1?address=40001&baud=9600",
+            "modbus://plc/1?address=40001&framing=ascii",
+            "modbus+rtu://ttyUSB0?address=40001",
         ] {
             let message = Target::parse(bad).unwrap_err().to_string();
             assert!(message.contains("modbus://host:port/unit"), "{message}");

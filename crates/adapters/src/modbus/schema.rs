@@ -8,9 +8,77 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde_json::Value;
 
-/// The schema of all settings.
+/// Settings that only TCP has.
+const TCP_ONLY: [&str; 8] = [
+    "host",
+    "port",
+    "framing",
+    "connect_timeout_ms",
+    "max_outstanding",
+    "ignore_transaction_id",
+    "serialise",
+    "gateway_timeout_ms",
+];
+
+/// The schema of all settings of a TCP adapter.
 pub fn schema() -> Value {
     schemars::schema_for!(ModbusSettings).to_value()
+}
+
+/// The schema of all settings of a serial adapter: those of TCP with another way to the device.
+pub fn serial_schema() -> Value {
+    let (mut schema, own) = (schema(), schemars::schema_for!(SerialWay).to_value());
+    schema["title"] = "ModbusSerialSettings".into();
+    schema["description"] = own["description"].clone();
+    for place in ["properties", "$defs"] {
+        let (Some(all), Some(own)) = (schema[place].as_object_mut(), own[place].as_object()) else { continue };
+        all.retain(|key, _| !TCP_ONLY.contains(&key.as_str()));
+        all.extend(own.clone());
+    }
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        properties["adapter_type"]["description"] = "`modbus_rtu`.".into();
+        properties["response_timeout_ms"]["default"] = 500.into();
+        properties["retries"]["default"] = 2.into();
+    }
+    if let (Some(all), Some(own)) = (schema["required"].as_array_mut(), own["required"].as_array()) {
+        all.retain(|key| key != "host");
+        all.extend(own.clone());
+    }
+    schema
+}
+
+/// Settings of a Modbus RTU adapter: the units on one serial line. Points are given either as `registers` (short) or as
+/// `points` (full).
+#[derive(Debug, JsonSchema)]
+pub struct SerialWay {
+    /// The serial port and its line.
+    pub serial: SerialSettings,
+    /// The adapter hears the bytes it sends itself, as some RS-485 converters do.
+    #[schemars(extend("default" = false))]
+    pub echo: Option<bool>,
+}
+
+/// A serial port.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SerialSettings {
+    /// Path of the port, best one that stays the same: `/dev/serial/by-id/...`.
+    pub port: String,
+    /// Bits per second.
+    #[schemars(range(min = 300, max = 921_600), extend("default" = 19_200))]
+    pub baud: Option<u32>,
+    /// even, odd or none.
+    #[schemars(extend("default" = "even"))]
+    pub parity: Option<String>,
+    /// 1 or 2; without parity the standard asks for 2, many devices want 1.
+    #[schemars(range(min = 1, max = 2))]
+    pub stop_bits: Option<u8>,
+    /// Always 8.
+    #[schemars(range(min = 8, max = 8), extend("default" = 8))]
+    pub data_bits: Option<u8>,
+    /// The driver switches the transmitter: true, or the delays in milliseconds,
+    /// `{"delay_before_ms": 0, "delay_after_ms": 0}`. Leave it out where the hardware does it.
+    pub rs485: Option<Value>,
 }
 
 /// Settings of a Modbus TCP adapter. Points are given either as `registers` (short) or as `points` (full).
@@ -26,7 +94,19 @@ pub struct ModbusSettings {
     /// TCP port.
     #[schemars(range(min = 1, max = 65535), extend("default" = 502))]
     pub port: Option<u16>,
-    /// Unit id of points that name none.
+    /// How requests are wrapped: `mbap` is Modbus TCP, `rtu_over_tcp` is for converters that pass a serial line through.
+    #[schemars(extend("enum" = ["mbap", "rtu_over_tcp"], "default" = "mbap"))]
+    pub framing: Option<String>,
+    /// For gateways that do not echo transaction ids.
+    #[schemars(extend("default" = false))]
+    pub ignore_transaction_id: Option<bool>,
+    /// The gateway takes one request at a time; no other adapter may use it then.
+    #[schemars(extend("default" = false))]
+    pub serialise: Option<bool>,
+    /// How long the gateway itself waits for a device, in milliseconds; checked against `response_timeout_ms`.
+    #[schemars(range(min = 10, max = 60_000))]
+    pub gateway_timeout_ms: Option<u64>,
+    /// Unit id of points that name none: 0 to 255, on a serial line 1 to 247.
     #[schemars(extend("default" = 1))]
     pub unit_id: Option<u8>,
     /// The thing in the plant the points belong to.
@@ -76,6 +156,12 @@ pub struct ModbusSettings {
     /// Least time between an answer and the next request, in milliseconds.
     #[schemars(range(min = 0, max = 60_000), extend("default" = 0))]
     pub inter_request_delay_ms: Option<u64>,
+    /// Silence before a request beyond what the line needs, in milliseconds; for serial lines and `rtu_over_tcp`.
+    #[schemars(range(min = 0, max = 1000), extend("default" = 0))]
+    pub inter_frame_ms: Option<u64>,
+    /// After silence ask for one register, and from then on for less at once if that is answered.
+    #[schemars(extend("default" = true))]
+    pub probe_on_timeout: Option<bool>,
     /// Requests on the wire at once; more than 1 only for devices known to take it.
     #[schemars(range(min = 1, max = 16), extend("default" = 1))]
     pub max_outstanding: Option<u8>,
@@ -109,7 +195,7 @@ pub struct FlatPoint {
 pub struct PointSettings {
     /// Name of the measured quantity.
     pub parameter: String,
-    /// `"40001"`, `"400001"`, `"40001.3"`, or `{table, offset}` counted from 0, or `{table, number}` counted from 1.
+    /// `"40001"`, `"400001"`, `"40001.3"`, `"%MW0"`, or `{table, offset}` counted from 0, or `{table, number}` counted from 1.
     pub address: Value,
     /// Data type; a coil or discrete input needs none.
     #[schemars(rename = "type")]
@@ -135,12 +221,19 @@ pub struct PointSettings {
     pub word_order: Option<End>,
     /// Order of the bytes in a word, for manuals that give a pair.
     pub byte_order: Option<End>,
+    /// Bits that count, before scaling: a number or hexadecimal such as `"0x0FFF"`.
+    pub mask: Option<Value>,
+    /// Places the masked bits are moved to the right.
+    #[schemars(range(min = 0, max = 31))]
+    pub shift: Option<u8>,
     /// Factor from raw value to unit.
     pub scale: Option<f64>,
     /// Added after the factor.
     pub offset: Option<f64>,
     /// Scale by two points of a line, instead of scale and offset.
     pub two_point: Option<TwoPoint>,
+    /// The point that holds the power of ten to scale by, -10 to 10, as SunSpec devices have it.
+    pub scale_from: Option<String>,
     /// Raw values that mean "no value", before scaling.
     pub invalid_values: Option<Vec<i64>>,
     /// Known sets of such values: sunspec or `siemens_analog`.
@@ -154,6 +247,27 @@ pub struct PointSettings {
     pub invert: Option<bool>,
     /// Mark a boolean register that is neither 0 nor 1.
     pub strict_bool: Option<bool>,
+    /// `every` value, or `on_change`.
+    #[schemars(extend("enum" = ["every", "on_change"], "default" = "every"))]
+    pub publish: Option<String>,
+    /// With `on_change`: how much a number must differ from the one published last.
+    #[schemars(range(min = 0))]
+    pub deadband: Option<f64>,
+    /// What the deadband is: `absolute` in the point's unit, percent of the `span` of `two_point`, percent of the `value`.
+    #[schemars(extend("enum" = ["absolute", "span", "value"], "default" = "absolute"))]
+    pub deadband_of: Option<String>,
+    /// With `on_change`: published at least this often, in milliseconds.
+    #[schemars(range(min = 1000, max = 86_400_000), extend("default" = 60_000))]
+    pub max_silence_ms: Option<u64>,
+    /// Changes told as events `point.state`: rising, falling or both (of a whole number bit by bit), or change.
+    #[schemars(extend("enum" = ["rising", "falling", "both", "change"]))]
+    pub edge: Option<String>,
+    /// How long a new state must last, in milliseconds.
+    #[schemars(range(min = 1, max = 3_600_000))]
+    pub debounce_ms: Option<u64>,
+    /// In how many polls in a row a new state must be seen.
+    #[schemars(range(min = 2, max = 1000))]
+    pub debounce_samples: Option<u32>,
     /// Poll group.
     pub group: Option<String>,
     /// Asset, where it differs from the adapter's.
@@ -178,6 +292,12 @@ pub struct TwoPoint {
     pub outside: Option<String>,
     /// A 4..20 mA signal: below 3.6 or above 21 mA is a sensor fault.
     pub namur: Option<bool>,
+    /// `linear`, or `sqrt` for a flow from a differential pressure.
+    #[schemars(extend("enum" = ["linear", "sqrt"], "default" = "linear"))]
+    pub curve: Option<String>,
+    /// With `sqrt`: a result below this share of the span is 0.
+    #[schemars(range(min = 0, max = 1), extend("default" = 0))]
+    pub low_cut_off: Option<f64>,
 }
 
 /// A poll group.

@@ -37,4 +37,5 @@ pub const SPEC: ::config::Spec = ::config::Spec {
     validate: |value, pointer| config::plan(value, pointer).err().unwrap_or_default(),
     // topics bring points while it runs
     points: |_| None,
+    claim: |_| None,
 };

@@ -1,6 +1,7 @@
 //! A look at one register.
 
 use adapters::probe::{Error, probe};
+use adapters::scan::scan;
 use modbus::{Exception, Order};
 
 use crate::support::device;
@@ -28,4 +29,17 @@ async fn refusals_and_silence_say_what_to_try() {
     assert!(matches!(refused, Error::Refused { exception: Exception::ILLEGAL_ADDRESS, .. }), "{refused}");
     let absent = probe(&format!("modbus://{}/77?address=40001", simulator.address())).await.unwrap_err();
     assert!(absent.to_string().contains("gateway target failed"), "{absent}");
+}
+
+#[tokio::test]
+async fn a_run_of_registers_with_one_that_is_refused() {
+    use testkit::sim::modbus::fault::{Fault, Rule};
+    let (simulator, _memory) = device().await;
+    let refused = Rule::every(Fault::Exception(Exception::ILLEGAL_ADDRESS));
+    simulator.script(refused.touching(modbus::Table::HoldingRegister, 12, 1));
+    let seen = scan(&format!("modbus://{}/1?address=40001", simulator.address()), 15).await.unwrap();
+    let expected: Vec<Option<u16>> = (1000..1015).map(|n| (n != 1012).then_some(n)).collect();
+    assert_eq!((seen.items, seen.refusal), (expected, Some(Exception::ILLEGAL_ADDRESS)));
+    // Ten, five together, and these one by one.
+    assert_eq!(simulator.request_count(), 1 + 1 + 5);
 }

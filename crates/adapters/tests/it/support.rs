@@ -79,6 +79,10 @@ pub(crate) struct Told {
     pub(crate) message: String,
     pub(crate) time: Timestamp,
     pub(crate) clock_state: ClockState,
+    pub(crate) edge: Option<String>,
+    pub(crate) initial: bool,
+    pub(crate) missed_window: bool,
+    pub(crate) occurred_after: Option<Timestamp>,
     pub(crate) details: Vec<(String, String)>,
     /// Readings that were durable before it.
     pub(crate) after: usize,
@@ -236,6 +240,10 @@ impl Outlet for Kept {
             message: event.message.to_owned(),
             time: event.gateway_time,
             clock_state,
+            edge: text(event.edge),
+            initial: event.initial,
+            missed_window: event.missed_window,
+            occurred_after: event.occurred_after,
             details: event.details.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             after: 0,
         };

@@ -21,6 +21,12 @@ pub struct Event<'a> {
     pub to_state: Option<&'a str>,
     /// Last time the old state was known to hold.
     pub occurred_after: Option<Timestamp>,
+    /// `rising`, `falling` or `change`, for a state of the plant that was seen to change.
+    pub edge: Option<&'a str>,
+    /// The first state after a start, or one that stood unchanged over an outage: no edge.
+    pub initial: bool,
+    /// The state changed while nobody looked, some time after `occurred_after`.
+    pub missed_window: bool,
     /// One sentence for a person.
     pub message: &'a str,
     pub value: Value<'a>,
@@ -53,9 +59,9 @@ impl Event<'_> {
         put_optional_text(out, self.parameter);
         put_optional_text(out, self.from_state);
         put_optional_text(out, self.to_state);
-        put_optional_text(out, None); // edge
-        put_boolean(out, false); // initial
-        put_boolean(out, false); // missed_window
+        put_optional_text(out, self.edge);
+        put_boolean(out, self.initial);
+        put_boolean(out, self.missed_window);
         put_optional_long(out, self.occurred_after.map(Timestamp::as_micros));
         put_optional_text(out, None); // severity
         put_string(out, self.message);
@@ -88,9 +94,9 @@ pub fn decode(body: &[u8]) -> Result<Event<'_>, DecodeError> {
     let parameter = reader.optional_text("parameter")?;
     let from_state = reader.optional_text("from_state")?;
     let to_state = reader.optional_text("to_state")?;
-    reader.optional_text("edge")?;
-    reader.boolean("initial")?;
-    reader.boolean("missed_window")?;
+    let edge = reader.optional_text("edge")?;
+    let initial = reader.boolean("initial")?;
+    let missed_window = reader.boolean("missed_window")?;
     let occurred_after = reader.optional_long("occurred_after")?.map(Timestamp::from_micros);
     reader.optional_text("severity")?;
     let message = reader.text("message")?;
@@ -119,6 +125,9 @@ pub fn decode(body: &[u8]) -> Result<Event<'_>, DecodeError> {
         from_state,
         to_state,
         occurred_after,
+        edge,
+        initial,
+        missed_window,
         message,
         value,
         unit,

@@ -1,13 +1,15 @@
-//! A Modbus TCP device in this process: several units behind one address, any register content, faults on demand.
+//! A Modbus device in this process: several units behind one address, any register content, faults on demand.
+//! On the wire it is a Modbus TCP device, a serial line behind a TCP port, or a serial port of this machine.
 //!
 //! The server answers from a [`Model`], a function of request and time, and bends each answer as the [`fault::Script`]
 //! says. It can be switched off and on again without losing its address, as a device can.
 //!
-//! Where to look next: [`fault`] for what can go wrong, [`memory`] for registers a test sets, [`load`] for many floats.
+//! Where to look next: [`fault`] for what can go wrong, [`rtu`] for serial lines, [`memory`] for registers a test sets, [`load`] for many floats.
 
 pub mod fault;
 pub mod load;
 pub mod memory;
+mod rtu;
 
 use std::fmt;
 use std::io;
@@ -47,6 +49,15 @@ pub struct Options {
     /// Address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:5020")]
     pub listen: SocketAddr,
+    /// How requests are wrapped: mbap is Modbus TCP, rtu-over-tcp a serial line behind the port
+    #[arg(long, value_enum, default_value_t = Framing::Mbap)]
+    pub framing: Framing,
+    /// Serve a serial port of this machine instead of a TCP port, a pseudo terminal whose path is logged
+    #[arg(long, conflicts_with = "framing")]
+    pub serial: bool,
+    /// Misbehave: delay=200, drop, exception=2, checksum, echo, chunks, size=50, ...; /N for one in N requests, @U for unit U
+    #[arg(long = "fault", value_name = "FAULT[=VALUE][/N][@U]")]
+    pub faults: Vec<Rule>,
     /// Further units for load tests, from unit 101 upwards.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub load_units: u8,
@@ -55,9 +66,24 @@ pub struct Options {
     pub load_points: u16,
 }
 
+/// How requests and replies are wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Framing {
+    /// The header of Modbus TCP.
+    Mbap,
+    /// Unit id and checksum, as on a serial line.
+    RtuOverTcp,
+}
+
 /// Why a simulator cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is no pseudo terminal to be had.
+    #[error("cannot make a serial port")]
+    Serial {
+        /// What the system said.
+        source: io::Error,
+    },
     /// The address is taken or not ours.
     #[error("cannot listen on {address} as a Modbus device")]
     Listen {
@@ -72,7 +98,20 @@ pub enum Error {
 pub async fn run(options: Options, stop: CancellationToken) -> Result<(), Error> {
     let plant = Plant::new();
     let load = Load { first_unit: 101, units: options.load_units, points: options.load_points };
-    let simulator = Simulator::start(options.listen, Arc::new(PlantAndLoad { plant, load })).await?;
+    let model = Arc::new(PlantAndLoad { plant, load });
+    let simulator = if options.serial {
+        Simulator::serial(model)?
+    } else {
+        Simulator::start_as(options.listen, model, options.framing).await?
+    };
+    for rule in options.faults {
+        simulator.script(rule);
+    }
+    if let Some(port) = simulator.port() {
+        tracing::info!(port = %port.display(), units = "1, 2, 3", "simulating a Modbus plant on a serial line");
+        stop.cancelled().await;
+        return Ok(());
+    }
     tracing::info!(address = %simulator.address(), units = "1, 2, 3", load_units = options.load_units, "simulating a Modbus plant");
     stop.cancelled().await;
     Ok(())
@@ -118,6 +157,7 @@ pub struct Simulator {
     shared: Arc<Shared>,
     /// Owns the accept loop, which owns the connections.
     _tasks: JoinSet<()>,
+    port: Option<rtu::Port>,
 }
 
 #[derive(Debug)]
@@ -134,21 +174,31 @@ struct Shared {
 impl Simulator {
     /// Listens and answers from `model`.
     pub async fn start(listen: SocketAddr, model: Arc<dyn Model>) -> Result<Self, Error> {
+        Self::start_as(listen, model, Framing::Mbap).await
+    }
+
+    /// The same on a serial port of this machine, see [`Simulator::port`].
+    pub fn serial(model: Arc<dyn Model>) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::new(model));
+        let port = rtu::Port::open(Arc::clone(&shared)).map_err(|source| Error::Serial { source })?;
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        Ok(Self { address, shared, _tasks: JoinSet::new(), port: Some(port) })
+    }
+
+    /// Path of the serial port, if it is one.
+    pub fn port(&self) -> Option<&std::path::Path> {
+        self.port.as_ref().map(rtu::Port::path)
+    }
+
+    /// Listens and answers from `model`, with one framing or the other.
+    pub async fn start_as(listen: SocketAddr, model: Arc<dyn Model>, framing: Framing) -> Result<Self, Error> {
         let failed = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let shared = Arc::new(Shared {
-            model,
-            script: Mutex::default(),
-            seen: Mutex::default(),
-            connections: AtomicUsize::new(0),
-            offline: AtomicBool::new(false),
-            power: tokio::sync::Notify::new(),
-            started: Instant::now(),
-        });
+        let shared = Arc::new(Shared::new(model));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&shared)));
-        Ok(Self { address, shared, _tasks: tasks })
+        tasks.spawn(accept(listener, Arc::clone(&shared), framing));
+        Ok(Self { address, shared, _tasks: tasks, port: None })
     }
 
     /// On a free port of this machine.
@@ -194,6 +244,18 @@ impl Simulator {
 }
 
 impl Shared {
+    fn new(model: Arc<dyn Model>) -> Self {
+        Self {
+            model,
+            script: Mutex::default(),
+            seen: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            offline: AtomicBool::new(false),
+            power: tokio::sync::Notify::new(),
+            started: Instant::now(),
+        }
+    }
+
     fn t_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -225,7 +287,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, framing: Framing) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -243,7 +305,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         shared.connections.fetch_add(1, Ordering::SeqCst);
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            if let Err(error) = serve(stream, &shared).await {
+            let served = match framing {
+                Framing::Mbap => serve(stream, &shared).await,
+                Framing::RtuOverTcp => rtu::serve(stream, &shared).await,
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "a client went away");
             }
         });
@@ -306,6 +372,7 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
     let (mut transaction, mut unit) = (seen.transaction, seen.unit);
     match &fault {
         Some(Fault::Drop) => return Ok(Next::Continue),
+        Some(Fault::Mute(registers)) if Fault::is_too_large(seen, *registers) => return Ok(Next::Continue),
         Some(Fault::Reset) => {
             reset(stream);
             return Ok(Next::Close);
@@ -326,27 +393,34 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
         }
         Some(Fault::Short(bytes)) => shorten(&mut pdu, *bytes),
         Some(Fault::Exception(exception)) => pdu = server::exception(function, *exception).to_vec(),
-        Some(Fault::SizeLimit(registers)) => {
-            let too_many = seen.read().is_some_and(|read| !read.table().holds_bits() && read.count() > *registers);
-            if too_many {
-                pdu = server::exception(function, Exception::ILLEGAL_VALUE).to_vec();
-            }
+        Some(Fault::SizeLimit(registers)) if Fault::is_too_large(seen, *registers) => {
+            pdu = server::exception(function, Exception::ILLEGAL_VALUE).to_vec();
         }
         Some(Fault::Garbage(bytes)) => {
             stream.write_all(bytes).await?;
             return Ok(Next::Continue);
         }
-        Some(Fault::Split(_) | Fault::HoldForNext) | None => {}
+        Some(
+            Fault::Split(_)
+            | Fault::Mute(_)
+            | Fault::SizeLimit(_)
+            | Fault::Chunks(..)
+            | Fault::HoldForNext
+            | Fault::Checksum
+            | Fault::Echo
+            | Fault::Half,
+        )
+        | None => {}
     }
     frame::encode(transaction, unit, &pdu, held);
     match fault {
         Some(Fault::HoldForNext) => {}
-        Some(Fault::Split(pause)) => {
-            for byte in std::mem::take(held) {
-                stream.write_all(&[byte]).await?;
-                stream.flush().await?;
-                tokio::time::sleep(pause).await;
-            }
+        Some(Fault::Split(pause)) => send_in_pieces(stream, held, 1, pause).await?,
+        Some(Fault::Chunks(size, pause)) => send_in_pieces(stream, held, size, pause).await?,
+        Some(Fault::Half) => {
+            held.truncate(held.len() / 2);
+            stream.write_all(held).await?;
+            held.clear();
         }
         _ => {
             stream.write_all(held).await?;
@@ -354,6 +428,15 @@ async fn answer(stream: &mut TcpStream, shared: &Shared, seen: &Seen, held: &mut
         }
     }
     Ok(Next::Continue)
+}
+
+async fn send_in_pieces(stream: &mut TcpStream, held: &mut Vec<u8>, size: usize, pause: Duration) -> io::Result<()> {
+    for piece in std::mem::take(held).chunks(size.max(1)) {
+        stream.write_all(piece).await?;
+        stream.flush().await?;
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
 }
 
 /// Takes data bytes away and lowers the byte count with them: a well-formed reply of the wrong size.
