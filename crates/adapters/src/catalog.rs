@@ -3,10 +3,11 @@
 use config::Spec;
 
 /// One line per adapter type.
-pub(crate) const SPECS: [Spec; 3] = [crate::modbus::SPEC, crate::mqtt::SPEC, crate::simulated::SPEC];
+pub(crate) const SPECS: [Spec; 4] =
+    [crate::modbus::SPEC, crate::mqtt::SPEC, crate::opcua::SPEC, crate::simulated::SPEC];
 
 /// The list, for those who compose a catalog of several crates.
-pub fn specs() -> [Spec; 3] {
+pub fn specs() -> [Spec; 4] {
     SPECS
 }
 

@@ -7,6 +7,7 @@ mod faults;
 mod hearing;
 mod hosting;
 mod mqtt;
+mod opcua;
 mod plant;
 mod probing;
 mod pumping;
