@@ -465,6 +465,12 @@ fn report_health(core: &Core, ctx: &daemon::Context) {
     let durability = core.settings.durability;
     ctx.board.detail("durability", durability.as_str());
     ctx.board.detail("topics", core.topics.all().len());
+    let low = core.disk.low();
+    let conditions = low.map(|free| {
+        let mib = free / (1024 * 1024);
+        serde_json::json!({ "condition": "disk_low", "message": format!("{mib} MiB are left on the disk of the stream") })
+    });
+    ctx.board.detail("conditions", conditions.into_iter().collect::<Vec<_>>());
     if core.committer.failure().reason().is_some() {
         ctx.board.set(Health::Failed, "the disk refused to make records durable; the broker is stopping");
     } else if core.disk.full() {

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use commitlog::{Space, Vfs};
 
@@ -17,6 +17,9 @@ const RESERVE: u8 = 1;
 /// Below a quarter of the reserve: nothing that clients produce.
 const LAST_QUARTER: u8 = 2;
 
+/// With less than so many times the reserve the disk is called low, before anything is refused.
+const LOW_RESERVES: u64 = 4;
+
 /// Room on the disk, as of the last look.
 #[derive(Debug)]
 pub(crate) struct DiskGuard {
@@ -25,12 +28,15 @@ pub(crate) struct DiskGuard {
     reserve_bytes: u64,
     essential: Vec<String>,
     level: AtomicU8,
+    /// Free bytes.
+    free: AtomicU64,
 }
 
 impl DiskGuard {
     /// `essential` holds names of topics, or beginnings of names with a `*` behind them.
     pub(crate) fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, reserve_bytes: u64, essential: Vec<String>) -> Self {
-        let guard = Self { vfs, dir, reserve_bytes, essential, level: AtomicU8::new(ROOM) };
+        let guard =
+            Self { vfs, dir, reserve_bytes, essential, level: AtomicU8::new(ROOM), free: AtomicU64::new(u64::MAX) };
         guard.look();
         guard
     }
@@ -40,6 +46,7 @@ impl DiskGuard {
         match self.vfs.space(&self.dir) {
             Ok(space) => {
                 let free = space.free;
+                self.free.store(free, Ordering::SeqCst);
                 let reserve_bytes = self.reserve_bytes;
                 let level = level(free, reserve_bytes);
                 let before = self.level.swap(level, Ordering::SeqCst);
@@ -75,6 +82,12 @@ impl DiskGuard {
 
     pub(crate) fn full(&self) -> bool {
         self.level.load(Ordering::SeqCst) > ROOM
+    }
+
+    /// The free bytes, when they are few.
+    pub(crate) fn low(&self) -> Option<u64> {
+        let free = self.free.load(Ordering::SeqCst);
+        (free < self.reserve_bytes.saturating_mul(LOW_RESERVES)).then_some(free)
     }
 
     /// Whether a client's records for this topic are taken now.
@@ -120,6 +133,8 @@ mod tests {
             guard.look();
             ["telemetry.raw", "alarms.raw", "audit", "auditor"].map(|topic| guard.takes(topic))
         };
+        assert_eq!((taken(4_000), guard.low()), ([true; 4], None));
+        assert_eq!((taken(3_999), guard.low()), ([true; 4], Some(3_999)), "it is told before anything is refused");
         assert_eq!(taken(1_000), [true; 4]);
         assert_eq!(taken(999), [false, true, true, false]);
         assert_eq!(taken(250), [false, true, true, false]);

@@ -19,6 +19,7 @@ pub mod modules;
 pub mod rollup;
 pub mod secrets;
 pub mod supervisor;
+pub mod system_state;
 pub mod timekeeping;
 pub mod watch;
 
@@ -237,6 +238,12 @@ pub async fn run(options: Options, ctx: Context, on_ready: OnReady) -> Result<()
     threads.push(watch_thread(settings, topics, module_stop.clone())?);
     let started = dead_letters.start(&module_ctx);
     threads.extend(started.map_err(|source| Error::Thread { name: "dead-letters", source })?);
+
+    let told = system_state::run(module_ctx.clone(), console.supervisor.clone(), Arc::clone(&timekeeper));
+    tasks.spawn("system-state", |_| async move {
+        told.await;
+        Ok::<(), std::convert::Infallible>(())
+    });
 
     let watcher = Watcher {
         file: options.document.clone(),

@@ -14,6 +14,7 @@
 mod checks;
 mod glob;
 mod rule;
+pub mod system;
 
 use serde_json::Value;
 

@@ -5,6 +5,7 @@
 use model::{AlarmKind, Severity, reason};
 use serde_json::Value;
 
+use super::system::CONDITIONS;
 use crate::read::token;
 use crate::rules::matches as glob;
 use crate::{Object, Problem};
@@ -91,6 +92,11 @@ pub enum Detect {
         adapter: String,
         device: String,
     },
+    /// Globs over the part of the gateway and what is wrong with it.
+    System {
+        part: String,
+        condition: String,
+    },
 }
 
 impl Detect {
@@ -103,7 +109,13 @@ impl Detect {
             Self::Quality { .. } => AlarmKind::Quality,
             Self::Stale => AlarmKind::Stale,
             Self::Comm { .. } => AlarmKind::Comm,
+            Self::System { .. } => AlarmKind::System,
         }
+    }
+
+    /// True when a point is looked at; otherwise a device, or the gateway itself.
+    pub const fn is_of_point(&self) -> bool {
+        !matches!(self, Self::Comm { .. } | Self::System { .. })
     }
 
     /// The number that is told as the limit.
@@ -137,9 +149,9 @@ pub struct SuppressWhen {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlarmRule {
     pub id: String,
-    /// Asset id, or a glob with `*`; empty for the alarm of a device.
+    /// Asset id, or a glob with `*`; empty for the alarm of a device or of the gateway.
     pub asset: String,
-    /// Exact; empty for the alarm of a device.
+    /// Exact; empty as above.
     pub parameter: String,
     pub detect: Detect,
     pub on_delay_ms: i64,
@@ -167,10 +179,10 @@ pub struct AlarmRule {
 }
 
 /// The words of the document.
-const TYPES: [&str; 10] =
-    ["hihi", "hi", "lo", "lolo", "deviation", "rate", "discrete", "quality", "stale", "communication"];
+const TYPES: [&str; 11] =
+    ["hihi", "hi", "lo", "lolo", "deviation", "rate", "discrete", "quality", "stale", "communication", "system"];
 /// Keys that only some types have.
-const TYPED_KEYS: [&str; 11] = [
+const TYPED_KEYS: [&str; 13] = [
     "asset",
     "parameter",
     "limit",
@@ -181,6 +193,8 @@ const TYPED_KEYS: [&str; 11] = [
     "subsume",
     "adapter",
     "device",
+    "part",
+    "condition",
     "reasons",
 ];
 /// Codes of accepted readings that a quality alarm may be about.
@@ -207,6 +221,7 @@ fn keys_of(type_name: &str) -> &'static [&'static str] {
         "discrete" => &["asset", "parameter", "expected"],
         "quality" => &["asset", "parameter", "reasons"],
         "communication" => &["adapter", "device"],
+        "system" => &["part", "condition"],
         _ => &["asset", "parameter"],
     }
 }
@@ -224,7 +239,7 @@ impl AlarmRule {
             }
         }
         let detect = type_name.map(|type_name| read_detect(&mut object, type_name));
-        let of_point = !matches!(detect, Some(Detect::Comm { .. }));
+        let of_point = detect.as_ref().is_none_or(Detect::is_of_point);
         let (asset, parameter) = if of_point { read_point(&mut object) } else { (String::new(), String::new()) };
         let severity = read_severity(&mut object);
         let message = read_text(&mut object, "message", MESSAGE_CHARS_MAX);
@@ -255,25 +270,26 @@ impl AlarmRule {
             enabled: object.boolean("enabled").unwrap_or(true),
             suppress_when: suppress_when.flatten(),
         };
-        if suppress_when_of_device(&rule) {
-            object.problem(
-                "suppress_when",
-                "not_for_type",
-                "is not used by type communication",
-                "a device has no state",
-            );
+        if !rule.detect.is_of_point() && rule.suppress_when.is_some() {
+            let message = format!("is not used by type {}", type_name.unwrap_or_default());
+            object.problem("suppress_when", "not_for_type", message, "only an asset has a state");
         }
         (rule, object.finish())
     }
 
     /// True when the rule speaks of this point.
     pub fn matches(&self, asset: &str, parameter: &str) -> bool {
-        !matches!(self.detect, Detect::Comm { .. }) && self.parameter == parameter && glob(&self.asset, asset)
+        self.detect.is_of_point() && self.parameter == parameter && glob(&self.asset, asset)
     }
 
     /// True when the rule speaks of this device.
     pub fn matches_device(&self, adapter_id: &str, device_name: &str) -> bool {
         matches!(&self.detect, Detect::Comm { adapter, device } if glob(adapter, adapter_id) && glob(device, device_name))
+    }
+
+    /// True when the rule speaks of this part of the gateway and of what is wrong with it.
+    pub fn matches_system(&self, part_id: &str, name: &str) -> bool {
+        matches!(&self.detect, Detect::System { part, condition } if glob(part, part_id) && glob(condition, name))
     }
 
     /// Other parameters of the asset that the rule needs to know.
@@ -284,10 +300,6 @@ impl AlarmRule {
         };
         setpoint.into_iter().chain(self.suppress_when.as_ref().map(|when| when.parameter.as_str()))
     }
-}
-
-fn suppress_when_of_device(rule: &AlarmRule) -> bool {
-    matches!(rule.detect, Detect::Comm { .. }) && rule.suppress_when.is_some()
 }
 
 fn read_id(object: &mut Object<'_>) -> String {
@@ -384,6 +396,7 @@ fn read_detect(object: &mut Object<'_>, type_name: &str) -> Detect {
         }
         "quality" => return Detect::Quality { reasons: read_reasons(object) },
         "stale" => return Detect::Stale,
+        "system" => return Detect::System { part: read_glob(object, "part"), condition: read_condition(object) },
         _ => return Detect::Comm { adapter: read_glob(object, "adapter"), device: read_device(object) },
     };
     Detect::Level { level, limit: required_number(object, "limit"), hysteresis: read_hysteresis(object, None) }
@@ -404,6 +417,16 @@ fn read_reasons(object: &mut Object<'_>) -> Vec<String> {
         }
     }
     reasons
+}
+
+fn read_condition(object: &mut Object<'_>) -> String {
+    let glob_of = read_glob(object, "condition");
+    if !CONDITIONS.iter().any(|condition| glob(&glob_of, condition.name)) {
+        let names: Vec<&str> = CONDITIONS.iter().map(|condition| condition.name).collect();
+        let message = format!("{glob_of:?} is nothing the gateway can find wrong with itself");
+        object.problem("condition", "unknown_word", message, format!("one of {}, or *", names.join(", ")));
+    }
+    glob_of
 }
 
 /// Devices have free names.
@@ -521,6 +544,8 @@ mod tests {
             json!({"type": "quality", "parameter": "t"}),
             json!({"type": "stale", "parameter": "t", "on_delay_ms": 1000}),
             json!({"type": "communication", "adapter": "modbus_*", "device": "Unit 3"}),
+            json!({"type": "system", "part": "archive_*", "condition": "part_down", "on_delay_ms": 1000}),
+            json!({"type": "system"}),
         ] {
             let (_, problems) = read(&base(good.clone()));
             assert_eq!(problems, Vec::<String>::new(), "{good}");
@@ -553,6 +578,8 @@ mod tests {
                 json!({"type": "communication", "suppress_when": {"parameter": "x", "equals": 1}}),
                 "/r/suppress_when: is not used",
             ),
+            (json!({"type": "system", "condition": "disk"}), "/r/condition: \"disk\" is nothing the gateway can find"),
+            (json!({"type": "system", "parameter": "t"}), "/r/parameter: is not used by type system"),
         ] {
             let (_, problems) = read(&base(bad.clone()));
             assert!(problems.len() == 1 && problems[0].starts_with(message), "{bad}: {problems:?}");

@@ -17,7 +17,7 @@ use super::condition::Input;
 use super::first_out::Groups;
 use super::flood::{Area, AreaKpis, LONG_AGO, STALE, is_chattering};
 use super::lane::{Hub, Lane, Out};
-use super::memory::DEVICE_MARK;
+use super::memory::{DEVICE_MARK, SYSTEM_MARK};
 use super::plan::Plan;
 use super::record::{Telling, Why};
 use super::restore::{self, Damaged};
@@ -51,6 +51,19 @@ pub struct DeviceEvent<'a> {
     pub device: &'a str,
     pub down: bool,
     pub device_time: Timestamp,
+}
+
+/// Something is wrong with a part of the gateway, or is not any more.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemEvent<'a> {
+    /// The asset of the alarm: an adapter, a sink, the broker or the gateway.
+    pub part: &'a str,
+    /// One of [`config::alarms::system::CONDITIONS`]; others are left alone.
+    pub condition: &'a str,
+    pub stands: bool,
+    /// What exactly; the value of the alarm.
+    pub message: &'a str,
+    pub at: Timestamp,
 }
 
 /// What the engine did and what it left out, since it was made.
@@ -123,7 +136,21 @@ impl Engine {
         let now = place.advance(&mut self.hub, now, out);
         let name = format!("{DEVICE_MARK}{}", event.device);
         if let Some(point) = place.watch(&mut self.hub, event.adapter, &name) {
-            place.device(&mut self.hub, point, event.down, event.device_time.as_micros(), now, out);
+            place.source(&mut self.hub, point, event.down, event.device_time.as_micros(), now, out);
+        }
+    }
+
+    /// The gateway found something wrong with itself (ALM-05). The end of what never began makes no alarm.
+    pub fn system(&mut self, lane: usize, event: &SystemEvent<'_>, now: Now, out: Out<'_>) {
+        let Some(place) = self.lanes.get_mut(lane) else { return };
+        let now = place.advance(&mut self.hub, now, out);
+        let name = format!("{SYSTEM_MARK}{}", event.condition);
+        if !event.stands && place.asset(event.part).is_none_or(|asset| place.point_of(asset, &name).is_none()) {
+            return;
+        }
+        if let Some(point) = place.watch(&mut self.hub, event.part, &name) {
+            place.tell_what(point, event.message);
+            place.source(&mut self.hub, point, event.stands, event.at.as_micros(), now, out);
         }
     }
 
@@ -243,7 +270,9 @@ impl Engine {
             let out_of_service = now.steady.saturating_sub(alarm.out_of_service_since);
             kpis.out_of_service_over_a_day += usize::from(flags.out_of_service && out_of_service > STALE);
         }
-        all
+        // nobody waits for figures of the gateway itself before it has an alarm
+        let has_alarms = |n: usize| n < self.hub.plan.areas_written || alarms().any(|alarm| area_of(alarm.rule) == n);
+        (0..all.len()).zip(all).filter(|(n, _)| has_alarms(*n)).map(|(_, area)| area).collect()
     }
 
     pub fn counts(&self) -> Counts {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use config::alarms::{Detect, Level};
 use foldhash::fast::RandomState;
-use model::{AlarmKind, AlarmState, Quality, Severity};
+use model::{AlarmKind, AlarmState, Quality, Severity, Value};
 
 use super::Now;
 use super::condition::{self, Class, Fresh, Input, Seen, suppressed};
@@ -183,8 +183,8 @@ impl Lane {
         self.settle(hub, now, out);
     }
 
-    /// A device answers, or does not any more.
-    pub(super) fn device(&mut self, hub: &mut Hub, p: u32, down: bool, device_time: i64, now: Now, out: Out<'_>) {
+    /// A device or a part of the gateway works, or does not any more.
+    pub(super) fn source(&mut self, hub: &mut Hub, p: u32, down: bool, device_time: i64, now: Now, out: Out<'_>) {
         if !self.is_news(hub, p, Class::Value, device_time, false) {
             return;
         }
@@ -194,6 +194,11 @@ impl Lane {
             self.observe(hub, n, down, false, now, out);
         }
         self.settle(hub, now, out);
+    }
+
+    /// What an alarm of the gateway itself speaks of.
+    pub(super) fn tell_what(&mut self, p: u32, message: &str) {
+        self.points[p as usize].value.set(Value::Text(message));
     }
 
     /// The value of a point is not known any more: states are held, delays begin anew (ALM-07).
@@ -484,7 +489,7 @@ impl Lane {
     /// The alarm's part of its key.
     pub(super) fn alarm_id(&self, hub: &Hub, n: u32) -> String {
         let alarm = &self.alarms[n as usize];
-        alarm_id(&hub.plan.rule(alarm.rule).settings.id, self.points[alarm.point as usize].device())
+        alarm_id(&hub.plan.rule(alarm.rule).settings.id, self.points[alarm.point as usize].source())
     }
 
     /// The record of an alarm as it is now.
@@ -507,7 +512,7 @@ impl Lane {
             kind: settings.detect.kind(),
             severity: self.severity(hub, n),
             rule: Some(settings),
-            parameter: if point.device().is_some() { None } else { Some(&point.name) },
+            parameter: if point.source().is_some() { None } else { Some(&point.name) },
             point: Some(point),
             alarm,
             rank: group.and_then(|group| hub.groups.rank(group, member)).map(|(rank, _)| rank),
@@ -527,12 +532,12 @@ impl Lane {
     }
 }
 
-/// The rule's name, and the device's when it is the alarm of one.
-pub(super) fn alarm_id(rule: &str, device: Option<&str>) -> String {
+/// The rule's name, and that of the device or condition when it is the alarm of one.
+pub(super) fn alarm_id(rule: &str, source: Option<&str>) -> String {
     let plain = |c: char| if c == '/' || c.is_control() { '_' } else { c };
-    match device {
+    match source {
         None => rule.to_owned(),
-        Some(device) => format!("{rule}{DEVICE_MARK}{}", device.chars().map(plain).collect::<String>()),
+        Some(source) => format!("{rule}{DEVICE_MARK}{}", source.chars().map(plain).collect::<String>()),
     }
 }
 
@@ -546,5 +551,6 @@ fn word(detect: &Detect) -> &'static str {
         Detect::Quality { .. } => "quality",
         Detect::Stale => "stale",
         Detect::Comm { .. } => "communication",
+        Detect::System { .. } => "system",
     }
 }

@@ -198,7 +198,7 @@ impl Alarm {
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     pub(super) asset: u32,
-    /// The parameter; the device's name behind [`DEVICE_MARK`].
+    /// The parameter; behind its mark the device, or what is wrong with a part of the gateway.
     pub(super) name: Box<str>,
     pub(super) alarms: Vec<u32>,
     /// Alarms of the asset that need to know this point.
@@ -218,6 +218,8 @@ pub(super) struct Point {
 
 /// Stands before the name of a device; no parameter begins with it.
 pub(super) const DEVICE_MARK: char = ':';
+/// Begins the name of a condition of the gateway itself, in the place of a parameter's.
+pub(super) const SYSTEM_MARK: char = '!';
 
 impl Point {
     pub(super) fn new(asset: u32, name: &str) -> Self {
@@ -236,8 +238,9 @@ impl Point {
         }
     }
 
-    pub(super) fn device(&self) -> Option<&str> {
-        self.name.strip_prefix(DEVICE_MARK)
+    /// The device, or what is wrong with a part of the gateway; `None` for a parameter.
+    pub(super) fn source(&self) -> Option<&str> {
+        source_of(&self.name)
     }
 
     /// The value as an operand.
@@ -246,7 +249,12 @@ impl Point {
     }
 }
 
-/// One asset of a lane; the adapter of a device.
+/// What stands behind a mark.
+pub(super) fn source_of(name: &str) -> Option<&str> {
+    name.strip_prefix([DEVICE_MARK, SYSTEM_MARK])
+}
+
+/// One asset of a lane; the adapter of a device, or a part of the gateway.
 #[derive(Debug)]
 pub(super) struct Asset {
     pub(super) name: Box<str>,

@@ -29,7 +29,7 @@ pub use command::{
     Source,
 };
 pub use condition::{Input, suppressed};
-pub use engine::{Counts, DeviceEvent, Engine, Listed, Transition};
+pub use engine::{Counts, DeviceEvent, Engine, Listed, SystemEvent, Transition};
 pub use flood::AreaKpis;
 pub use restore::Damaged;
 pub use state::{Flags, Outcome, Step, next};

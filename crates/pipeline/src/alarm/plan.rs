@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use config::alarms::{AlarmRule, Alarms, Detect};
+use config::alarms::{AlarmRule, Alarms, Detect, system};
 use model::{AlarmKind, Severity};
 
 /// The settings, prepared.
@@ -16,10 +16,15 @@ pub(super) struct Plan {
     /// Rules that need to know a parameter.
     by_operand: BTreeMap<String, Vec<u32>>,
     of_devices: Vec<u32>,
+    of_system: Vec<u32>,
+    /// Alarms of the gateway itself that nobody configured, by condition.
+    of_system_made: BTreeMap<&'static str, u32>,
     /// Quality alarms nobody configured: parameter, severity, area -> rule.
     made: BTreeMap<(String, Severity, u32), u32>,
     pub(super) groups: Vec<String>,
     pub(super) areas: Vec<String>,
+    /// So many of the areas are named by rules that somebody wrote.
+    pub(super) areas_written: usize,
     pub(super) shelve_max_ms: i64,
     pub(super) shelve_critical_max_ms: i64,
 }
@@ -30,7 +35,7 @@ pub(super) struct Rule {
     pub(super) settings: AlarmRule,
     pub(super) group: Option<u32>,
     pub(super) area: u32,
-    /// Made for points with limits, not configured: comes only with readings rejected by a hard limit.
+    /// Not configured. That of a point with limits comes only with readings rejected by a hard limit.
     pub(super) made: bool,
 }
 
@@ -55,22 +60,30 @@ impl Plan {
             by_parameter: BTreeMap::new(),
             by_operand: BTreeMap::new(),
             of_devices: Vec::new(),
+            of_system: Vec::new(),
+            of_system_made: BTreeMap::new(),
             made: BTreeMap::new(),
             groups: Vec::new(),
             areas: Vec::new(),
+            areas_written: 0,
             shelve_max_ms: settings.shelve_max_ms,
             shelve_critical_max_ms: settings.shelve_critical_max_ms,
         };
         for rule in &settings.rules {
             let n = plan.add(rule.clone(), false);
-            if matches!(rule.detect, Detect::Comm { .. }) {
-                plan.of_devices.push(n);
-            } else {
-                plan.by_parameter.entry(rule.parameter.clone()).or_default().push(n);
+            match rule.detect {
+                Detect::Comm { .. } => plan.of_devices.push(n),
+                Detect::System { .. } => plan.of_system.push(n),
+                _ => plan.by_parameter.entry(rule.parameter.clone()).or_default().push(n),
             }
             for operand in rule.operands() {
                 plan.by_operand.entry(operand.to_owned()).or_default().push(n);
             }
+        }
+        plan.areas_written = plan.areas.len();
+        for condition in &system::CONDITIONS {
+            let n = plan.add(system::rule_of(condition), true);
+            plan.of_system_made.insert(condition.name, n);
         }
         plan
     }
@@ -112,6 +125,13 @@ impl Plan {
     pub(super) fn rules_of_device(&self, adapter: &str, device: &str) -> Vec<u32> {
         let matches = |rule: &u32| self.rule(*rule).settings.matches_device(adapter, device);
         self.of_devices.iter().copied().filter(matches).collect()
+    }
+
+    /// The alarms of a part of the gateway: those of the rules that speak of it, else the one that is always there.
+    pub(super) fn rules_of_system(&self, part: &str, condition: &str) -> Vec<u32> {
+        let matches = |rule: &u32| self.rule(*rule).settings.matches_system(part, condition);
+        let written: Vec<u32> = self.of_system.iter().copied().filter(matches).collect();
+        if written.is_empty() { self.of_system_made.get(condition).copied().into_iter().collect() } else { written }
     }
 
     /// The parameter that an alarm of this asset looks at.

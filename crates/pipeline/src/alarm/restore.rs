@@ -12,9 +12,7 @@ use super::command::{COMMANDS_REMEMBERED_MAX, CommandResult, REASONS, Remembered
 use super::first_out::Member;
 use super::flood::{Area, DAYS, Day, Days, WINDOW_LENGTH_MAX};
 use super::lane::{Hub, Lane, Out, alarm_id};
-use super::memory::{
-    Acked, Alarm, Cause, DEVICE_MARK, Held, NEVER, OCCURRENCES_MAX, Past, Pending, Point, Shelf, Times,
-};
+use super::memory::{Acked, Alarm, Cause, Held, NEVER, OCCURRENCES_MAX, Past, Pending, Point, Shelf, Times, source_of};
 use super::record::{Parts, Telling, Why, tell};
 use super::save::VERSION;
 use super::state::{self, Flags, Step};
@@ -51,7 +49,7 @@ impl std::error::Error for Damaged {}
 #[derive(Debug)]
 pub(super) struct Gone {
     asset: String,
-    /// The parameter, or the device with its mark.
+    /// The parameter, or what stands behind a mark.
     name: String,
     saved: SavedAlarm,
 }
@@ -368,15 +366,15 @@ fn retire(lane: usize, hub: &mut Hub, gone: Gone, now: Now, out: Out<'_>) {
     alarm.times.cleared.get_or_insert(now.wall);
     alarm.seq += 1;
     hub.counts.transitions += 1;
-    let device = gone.name.strip_prefix(DEVICE_MARK);
+    let source = source_of(&gone.name);
     let parts = Parts {
         gateway_id: &hub.gateway_id,
         asset: &gone.asset,
-        alarm_id: &alarm_id(&id, device),
+        alarm_id: &alarm_id(&id, source),
         kind,
         severity,
         rule: None,
-        parameter: if device.is_some() { None } else { Some(&gone.name) },
+        parameter: if source.is_some() { None } else { Some(&gone.name) },
         point: None,
         alarm: &alarm,
         rank: None,

@@ -5,7 +5,7 @@ use config::alarms::{Detect, Setpoint};
 use super::ALARMS_MAX;
 use super::command::Remembered;
 use super::lane::{Hub, Lane, number};
-use super::memory::{Alarm, Asset, DEVICE_MARK, Point};
+use super::memory::{Alarm, Asset, DEVICE_MARK, Point, SYSTEM_MARK};
 
 impl Lane {
     pub(super) fn asset(&self, name: &str) -> Option<u32> {
@@ -27,7 +27,7 @@ impl Lane {
         asset
     }
 
-    fn point_of(&self, asset: u32, name: &str) -> Option<u32> {
+    pub(super) fn point_of(&self, asset: u32, name: &str) -> Option<u32> {
         let points = &self.assets[asset as usize].points;
         points.iter().copied().find(|point| *self.points[*point as usize].name == *name)
     }
@@ -37,8 +37,11 @@ impl Lane {
         if let Some(known) = self.asset(asset).and_then(|asset| self.point_of(asset, name)) {
             return Some(known);
         }
-        let rules = if let Some(device) = name.strip_prefix(DEVICE_MARK) {
-            let rules = hub.plan.rules_of_device(asset, device);
+        let of_source = match name.strip_prefix(DEVICE_MARK) {
+            Some(device) => Some(hub.plan.rules_of_device(asset, device)),
+            None => name.strip_prefix(SYSTEM_MARK).map(|condition| hub.plan.rules_of_system(asset, condition)),
+        };
+        let rules = if let Some(rules) = of_source {
             if rules.is_empty() {
                 return None;
             }

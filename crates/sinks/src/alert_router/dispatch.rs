@@ -54,6 +54,8 @@ pub struct Standing {
     pub delivered: u64,
     pub breaker: &'static str,
     pub trouble: Option<Trouble>,
+    /// Why the newest message was given up that nobody got.
+    pub given_up: Option<String>,
 }
 
 impl Router {
@@ -151,6 +153,7 @@ impl Router {
                 lane.delivered += 1;
                 lane.earliest_ms = lane.earliest_ms.max(now.steady_ms + pace);
                 lane.retries.remove(&job.key);
+                self.state.given_up.remove(&self.plan.destinations[destination].name);
                 self.state.items.remove(&job.key);
                 if let Content::Summary(summary) = &job.item.content
                     && summary.kind == Kind::Outage
@@ -262,6 +265,7 @@ impl Router {
         let at = self.plan.destinations.iter().position(|to| to.name == name);
         if let Some(at) = at {
             self.lanes[at].retries.remove(key);
+            self.state.given_up.insert(name.clone(), reason.to_owned());
         }
         let to = at.map(|at| &self.plan.destinations[at]);
         let fallback = to.and_then(|to| to.fallback).map(|at| self.plan.destinations[at].name.clone());
@@ -302,6 +306,11 @@ impl Router {
             .collect();
         for key in items {
             self.give_up(&key, "the destination is not in the configuration any more", now);
+        }
+        let forgotten: Vec<String> =
+            self.state.given_up.iter().map(|(name, _)| name.to_owned()).filter(|name| !known.contains(name)).collect();
+        for name in forgotten {
+            self.state.given_up.remove(&name);
         }
         let gone = |bundle: &Bundle| !known.contains(&bundle.destination);
         let bundles: Vec<String> =
@@ -347,6 +356,7 @@ impl Router {
                     BreakerState::Open => "open",
                 },
                 trouble: lane.trouble.clone(),
+                given_up: self.state.given_up.get(&to.name).cloned(),
             }
         };
         self.plan.destinations.iter().enumerate().map(standing).collect()

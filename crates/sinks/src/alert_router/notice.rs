@@ -4,7 +4,8 @@ use model::{Alarm, AlarmState, Severity, Timestamp, Value, alarm_flag};
 use serde::{Deserialize, Serialize};
 
 /// Causes with which a condition comes; any other announcement speaks of an occurrence that was announced before.
-const COMING: [&str; 8] = ["limit", "deviation", "rate", "mismatch", "quality", "stale", "communication", "condition"];
+const COMING: [&str; 9] =
+    ["limit", "deviation", "rate", "mismatch", "quality", "stale", "communication", "condition", "system"];
 
 /// What happened to an alarm, as routes ask for it (RTE-01).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

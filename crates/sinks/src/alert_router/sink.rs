@@ -116,8 +116,13 @@ impl Sink for AlertRouterSink {
             })
         };
         let details = destinations.iter().map(detail).collect::<Vec<_>>().into();
+        let given_up = destinations.iter().filter_map(|to| Some(format!("{}: {}", to.name, to.given_up.as_ref()?)));
+        let given_up: Vec<String> = given_up.collect();
+        // the runtime makes an alarm of it (RTE-09)
+        let failed = serde_json::json!({ "condition": "notification_failed", "message": given_up.join("; ") });
+        let conditions = if given_up.is_empty() { Vec::new() } else { vec![failed] }.into();
         let target = format!("{} destinations", destinations.len());
-        Standing { target, health, reason, details: vec![("destinations", details)] }
+        Standing { target, health, reason, details: vec![("destinations", details), ("conditions", conditions)] }
     }
 }
 

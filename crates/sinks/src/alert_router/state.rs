@@ -29,6 +29,8 @@ pub struct State {
     pub ladders: Kept<Ladder>,
     /// By delivery id: what could not be delivered and is not written down in the stream yet.
     pub letters: Kept<Letter>,
+    /// By destination: why the last message that could not be delivered was given up, until another arrives (RTE-09).
+    pub given_up: Kept<String>,
     /// By destination: what was called for lately (RTE-05).
     pub calls: Kept<Calls>,
     /// By partition of `alarms.clean`: the next offset.
@@ -63,7 +65,7 @@ macro_rules! tables {
     };
 }
 
-tables!(alarms, told, items, bundles, ladders, letters, calls, places);
+tables!(alarms, told, items, bundles, ladders, letters, given_up, calls, places);
 
 /// One message to one destination.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

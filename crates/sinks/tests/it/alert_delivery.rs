@@ -95,7 +95,7 @@ fn not_run(what: &str) {
     writeln!(std::io::stderr(), "not run: {what}").expect("standard error takes a line");
 }
 
-fn router(destinations: &Value, routes: &Value) -> Plan {
+pub(crate) fn router(destinations: &Value, routes: &Value) -> Plan {
     let settings = json!({
         "sink_id": "alerts", "sink_type": "alert_router", "site": "Plant 7", "allow_networks": ["127.0.0.0/8"],
         "destinations": destinations, "routes": routes,
@@ -103,7 +103,7 @@ fn router(destinations: &Value, routes: &Value) -> Plan {
     plan(&settings, "").unwrap()
 }
 
-fn sender(plan: &Plan) -> Sender {
+pub(crate) fn sender(plan: &Plan) -> Sender {
     let secrets = |name: &str| Some(Secret::new(format!("secret-{name}")));
     Sender::new(plan, "gw", &secrets, Arc::new(SystemClock)).unwrap()
 }
@@ -125,7 +125,7 @@ fn item(content: Content) -> Item {
 
 /// Letters kept in memory.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<Letter>>>);
+pub(crate) struct Kept(Arc<Mutex<Vec<Letter>>>);
 
 impl Letters for Kept {
     fn write(&mut self, _id: &str, letter: &Letter) -> Result<(), StreamError> {

@@ -578,6 +578,11 @@ fn patience_and_refusals() {
         bench.router.state().letters.iter().map(|(id, letter)| (id.to_owned(), letter.clone())).collect();
     assert_eq!(letters.len(), 1);
     assert_eq!((letters[0].1.destination.as_str(), letters[0].1.fallback.as_deref()), ("oncall", Some("mail")));
+    let given_up = |bench: &Bench| -> Vec<(String, String)> {
+        let standings = bench.router.standings().into_iter();
+        standings.filter_map(|standing| Some((standing.name, standing.given_up?))).collect()
+    };
+    assert_eq!(given_up(&bench), [("oncall".to_owned(), "HTTP 400".to_owned())], "for the gateway's own alarm");
     assert_eq!(bench.delivered("mail"), ["[CRIT] P/pump_1 too hot"], "told instead");
     bench.router.letter_written(&letters[0].0);
     assert!(bench.router.state().letters.is_empty());
@@ -587,6 +592,12 @@ fn patience_and_refusals() {
     bench.pass(SECOND);
     let again = bench.next("chat").unwrap();
     assert_eq!(again.item.id, slack.item.id);
+
+    let mut bench = bench.restart();
+    assert_eq!(given_up(&bench).len(), 1, "not forgotten by a restart");
+    bench.activate("pump_2", Severity::Critical);
+    bench.delivered("oncall");
+    assert_eq!(given_up(&bench), [], "until it takes one again");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sinks::batch::{Batch, Place};
 use sinks::sink::{Outcome, Resume, Sink};
 use stream::Topic;
 
-use crate::support::{MemoryLetters, MemoryStream, Running, eventually, payload, publish, reading};
+use crate::support::{MemoryLetters, MemoryStream, Running, eventually, payload, reading};
 
 /// A target and how to look into it.
 pub(crate) trait Bench {
@@ -19,11 +19,24 @@ pub(crate) trait Bench {
     /// A sink as a fresh process would make it; all of one bench write to the same target.
     fn sink(&self) -> Self::Sink;
 
-    /// `seq` of every reading in the target, sorted; a reading that is there twice appears twice.
+    /// The record with this number, as it stands on the topic; a reading unless the sink takes something else.
+    fn payload(&self, seq: i64) -> Vec<u8> {
+        payload(&reading(seq))
+    }
+
+    /// `seq` of every record in the target, sorted; one that is there twice appears twice.
     fn seqs(&self) -> Vec<i64>;
 
     /// Empties the target.
     fn clear(&mut self);
+}
+
+/// Puts records `seqs` on the topic, over three partitions.
+fn publish(bench: &impl Bench, stream: &MemoryStream, seqs: std::ops::Range<i64>) {
+    for seq in seqs {
+        let partition = i32::try_from(seq % 3).unwrap();
+        stream.append(Topic::TelemetryClean, partition, bench.payload(seq));
+    }
 }
 
 const TOPICS: [Topic; 1] = [Topic::TelemetryClean];
@@ -60,7 +73,7 @@ async fn write_out<S: Sink>(sink: &mut S, batch: &Batch) -> Vec<Place> {
 // Laws 2 and 5: all records in, all positions out.
 async fn every_record_arrives_once_and_is_confirmed(bench: &impl Bench) {
     let mut stream = MemoryStream::default();
-    publish(&stream, 0..30);
+    publish(bench, &stream, 0..30);
     let mut sink = bench.sink();
     let resume = sink.connect(&TOPICS).await.unwrap();
     let batch = stream.batch_from(&resume);
@@ -76,7 +89,7 @@ async fn every_record_arrives_once_and_is_confirmed(bench: &impl Bench) {
 async fn a_crash_before_the_commit_writes_nothing_twice(bench: &impl Bench) {
     let mut stream = MemoryStream::default();
     for round in 1..=3 {
-        publish(&stream, (round - 1) * 20..round * 20);
+        publish(bench, &stream, (round - 1) * 20..round * 20);
         let mut sink = bench.sink();
         let resume = sink.connect(&TOPICS).await.unwrap();
         let batch = stream.batch_from(&resume);
@@ -89,9 +102,9 @@ async fn a_crash_before_the_commit_writes_nothing_twice(bench: &impl Bench) {
 // Laws 1 and 4, REC-08, F20.
 async fn a_refused_record_leaves_nothing_behind(bench: &impl Bench) {
     let mut stream = MemoryStream::default();
-    publish(&stream, 0..5);
+    publish(bench, &stream, 0..5);
     let poison = stream.append(Topic::TelemetryClean, 1, b"\0\0\0\0\x01rubbish".to_vec());
-    publish(&stream, 5..9);
+    publish(bench, &stream, 5..9);
     let mut sink = bench.sink();
     let resume = sink.connect(&TOPICS).await.unwrap();
     let mut batch = stream.batch_from(&resume);
@@ -111,7 +124,7 @@ async fn a_refused_record_leaves_nothing_behind(bench: &impl Bench) {
 // Law 6: the call is dropped after every possible number of steps, then everything is done again.
 async fn a_dropped_write_may_be_repeated(bench: &impl Bench) {
     let mut stream = MemoryStream::default();
-    publish(&stream, 0..10);
+    publish(bench, &stream, 0..10);
     for steps in 0..12 {
         let mut sink = bench.sink();
         let resume = sink.connect(&TOPICS).await.unwrap();
@@ -139,9 +152,9 @@ async fn a_dropped_write_may_be_repeated(bench: &impl Bench) {
 // OFF-13, AC-100: through the host, with a record nobody can read in the middle.
 fn the_host_delivers_buries_and_drains(bench: &impl Bench) {
     let stream = MemoryStream::default();
-    publish(&stream, 0..50);
+    publish(bench, &stream, 0..50);
     stream.append(Topic::TelemetryClean, 0, b"not avro".to_vec());
-    stream.append(Topic::TelemetryClean, 0, payload(&reading(50)));
+    stream.append(Topic::TelemetryClean, 0, bench.payload(50));
     let letters = MemoryLetters::default();
     let running = Running::start(bench.sink(), stream.clone(), letters.clone());
     eventually("burying", || letters.all().len() == 1);

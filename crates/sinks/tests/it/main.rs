@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
 mod alert_delivery;
+mod alert_laws;
 mod alert_router;
 mod archive;
 mod conformance;

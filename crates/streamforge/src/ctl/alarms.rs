@@ -174,7 +174,7 @@ async fn list(local: &Local, as_json: bool, query: &[(&str, String)]) -> Result<
         Column::Text("LIMIT"),
         Column::Text("QUALITY"),
         Column::Text("SINCE"),
-        Column::Text("MESSAGE"),
+        Column::Text("MESSAGE -> WHAT TO DO"),
     ]);
     let text = |value: &Value| match value {
         Value::Null => String::new(),
@@ -194,7 +194,15 @@ async fn list(local: &Local, as_json: bool, query: &[(&str, String)]) -> Result<
         if alarm["chattering"] == true {
             state.push_str(", chattering");
         }
-        let value = format!("{} {}", text(&alarm["value"]), text(&alarm["unit"]));
+        let mut value = format!("{} {}", text(&alarm["value"]), text(&alarm["unit"]));
+        let mut message = text(&alarm["message"]);
+        if alarm["type"] == "SYSTEM" {
+            // a sentence, which belongs to the message
+            message = format!("{message}: {}", std::mem::take(&mut value).trim_end());
+        }
+        if let Some(action) = alarm["action"].as_str() {
+            message = format!("{message} -> {}", clean(action));
+        }
         table.row([
             state,
             text(&alarm["severity"]),
@@ -203,7 +211,7 @@ async fn list(local: &Local, as_json: bool, query: &[(&str, String)]) -> Result<
             text(&alarm["limit"]),
             text(&alarm["quality"]),
             text(&alarm["activated_at"]),
-            text(&alarm["message"]),
+            message,
         ]);
     }
     print(as_json, &table, "no alarm needs attention; --state all lists every one", || answer.clone());

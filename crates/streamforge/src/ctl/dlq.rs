@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::local::{Local, LocalTarget};
 use super::table::{Column, Table, clean};
 use super::{print, when};
-use crate::exit::{Failure, TRY_AGAIN, USAGE};
+use crate::exit::{DAMAGED, Failure, TRY_AGAIN, USAGE};
 use crate::say;
 
 const PATH: &str = "/dead-letters";
@@ -283,8 +283,15 @@ async fn finish(local: &Local, mut job: Value, as_json: bool) -> Result<(), Fail
     told(&job, as_json);
     match job["state"].as_str() {
         Some("FAILED") => Err(Failure::new(TRY_AGAIN, text(&job["error"]))),
+        _ if nothing_was_done(&job) => Err(Failure::new(DAMAGED, "not one letter was let through or put aside")),
         _ => Ok(()),
     }
+}
+
+/// A script must not take for done what failed for every letter. A dry run that finds nothing is an answer.
+fn nothing_was_done(job: &Value) -> bool {
+    let count = |key: &str| job[key].as_u64().unwrap_or(0);
+    job["action"] != "dry_run" && count("failed") > 0 && count("ok") + count("already") == 0
 }
 
 /// A job for people.

@@ -68,6 +68,9 @@ pub(crate) fn replay(options: &Replay, runtime: &Handle) -> Result<(), Failure> 
     };
     let end = begin.plus_micros(content.length_ms.saturating_mul(1000));
     let Content { readings, points, .. } = content;
+    if begin > now {
+        say::note(&format!("the readings begin at {begin}, which is to come: rules about times in the future apply"));
+    }
     let what = format!("{readings} readings of {points} points, recorded from {}", content.begin);
     if !options.execute {
         let json = json!({ "executed": false, "readings": readings, "points": points, "begin": begin.to_string(),

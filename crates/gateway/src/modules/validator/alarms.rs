@@ -6,7 +6,9 @@
 
 use kafka::client::Batch;
 use model::{Quality, Reading, TextList, TextMap, Timestamp, Value};
-use pipeline::alarm::{Action, Command, CommandAnswer, DeviceEvent, Engine, Input, Now, Role, Source, Transition};
+use pipeline::alarm::{
+    Action, Command, CommandAnswer, DeviceEvent, Engine, Input, Now, Role, Source, SystemEvent, Transition,
+};
 use pipeline::resume::Resume;
 use pipeline::validate::{Judgement, Rejection, Validator, Verdict};
 use serde_json::json;
@@ -16,6 +18,7 @@ use stream::{Topic, header};
 use crate::modules::alarm_table::AlarmSnapshot;
 use crate::modules::marks::{LANES, partition};
 use crate::modules::{Error, ModuleContext, outlet};
+use crate::system_state;
 
 /// Event type on `control.results`.
 const RESULT: &str = "alarm.command.result";
@@ -36,7 +39,7 @@ pub(super) struct Alarms {
     pub(super) written: u64,
     pub(super) announced: u64,
     stale: bool,
-    /// No rules: the engine is spared.
+    /// No rules, and nothing of the gateway itself: the engine is spared.
     idle: bool,
 }
 
@@ -78,6 +81,7 @@ impl Alarms {
         if bytes.is_empty() {
             return;
         }
+        self.idle = false;
         if let Err(error) = self.engine.restore_asset(lane, asset, bytes) {
             tracing::warn!(asset, error = %error, "the saved alarms of an asset cannot be read: they begin anew");
         }
@@ -155,6 +159,16 @@ impl Alarms {
             device_time: event.device_time,
         };
         self.tell(way, |engine, out| engine.device(way.lane, &device, now, out))
+    }
+
+    /// The gateway found something wrong with itself, or it is over.
+    pub(super) fn system(&mut self, way: Way<'_, '_>, now: Now, event: &Event<'_>) -> Result<(), Error> {
+        let Some(condition) = event.details.get("condition") else { return Ok(()) };
+        let stands = event.to_state == Some(system_state::RAISED);
+        self.idle &= !stands;
+        let (part, at) = (event.asset_id, event.device_time);
+        let told = SystemEvent { part, condition, stands, message: event.message, at };
+        self.tell(way, |engine, out| engine.system(way.lane, &told, now, out))
     }
 
     /// Lets the lane's time pass.

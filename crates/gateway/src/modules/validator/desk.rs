@@ -23,6 +23,7 @@ use crate::modules::marks::{LANES, lane, partition};
 use crate::modules::schema_ids::{SchemaIds, id_for};
 use crate::modules::state::ValidatorMeters;
 use crate::modules::{Error, ModuleContext, ModuleState, outlet, strikes};
+use crate::system_state;
 
 /// Type of the events that tell whether a device answers.
 const DEVICE_STATE: &[u8] = b"device.state";
@@ -527,13 +528,19 @@ impl<'c> Desk<'c> {
             Some(Err(error)) => return self.undecodable(producer, batch, record, lane, error, Some(id)),
             None => return self.letter(producer, batch, record, lane, None, &given_up(Some(id))),
         }
-        if record.header(header::EVENT) == Some(DEVICE_STATE)
+        let kind = record.header(header::EVENT);
+        let of_device = kind == Some(DEVICE_STATE);
+        if (of_device || kind == Some(system_state::SYSTEM_STATE.as_bytes()))
             && let Ok(event) = event::decode(body)
         {
             let now = Now { wall: event.gateway_time, ..self.moment(lane) };
             let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
             let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
-            alarms.device(way, now, &event)?;
+            if of_device {
+                alarms.device(way, now, &event)?;
+            } else {
+                alarms.system(way, now, &event)?;
+            }
             alarms.touch(validator, lane, Some(urgent));
         }
         if !self.event_resumes[lane].allows(Output::Clean, record.offset()) {

@@ -1,7 +1,7 @@
 //! Rows of the acceptance list and of the detection chapter.
 
 use model::{Quality, TextList, Timestamp, Value};
-use pipeline::alarm::{ALARMS_MAX, Action, Engine, Input, Now};
+use pipeline::alarm::{ALARMS_MAX, Action, CommandResult, Engine, Input, Now};
 use pipeline::validate::Codes;
 
 use super::plant::{Plant, settings};
@@ -101,6 +101,37 @@ fn a_bad_sensor_holds_the_alarm_and_a_dead_device_is_one_alarm() {
     assert_eq!(
         plant.take(),
         ["modbus_1/comm:Unit 3 CLEARED(D) return", "a0/hi ACTIVE(B) quality", "a1/hi CLEARED(D) return"]
+    );
+}
+
+// ALM-05, RTE-09: what the gateway finds wrong with itself is an alarm without any rule, and another one where a rule
+// says so.
+#[test]
+fn the_gateway_itself_has_alarms() {
+    let mut plant = Plant::new(HI);
+    plant.system("archive", "part_down", false);
+    assert_eq!((plant.take(), plant.states().len()), (vec![], 0), "what never began makes no alarm");
+    plant.system("archive", "part_down", true);
+    plant.system("archive", "part_down", true);
+    plant.system("archive", "of a later version", true);
+    let told = plant.told[0].clone();
+    assert_eq!((told.kind.as_str(), told.annunciate), ("SYSTEM", true));
+    assert_eq!(plant.take(), ["archive/system:part_down ACTIVE(B) system !"], "once");
+    assert_eq!(plant.command("archive/system:part_down/1", Action::Ack), CommandResult::Applied);
+    plant.wait(1.0);
+    plant.system("archive", "part_down", false);
+    assert_eq!(plant.take().last().unwrap(), "archive/system:part_down CLEARED(A) return");
+
+    let own = "- {id: files, type: system, part: arch*, severity: LOW, message: m, on_delay_ms: 5000}
+- {id: quiet, type: system, condition: clock_fault, severity: LOW, message: m, enabled: false}";
+    let mut plant = Plant::new(own);
+    plant.system("archive", "part_down", true);
+    plant.system("gw-1", "clock_fault", true);
+    plant.wait(6.0);
+    assert_eq!(
+        plant.states(),
+        ["archive/files:part_down ACTIVE(B)", "gw-1/quiet:clock_fault SUPPRESSED(I)"],
+        "instead of what is there without a rule"
     );
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use model::{Quality, TextList, Timestamp, Value};
 use pipeline::alarm::{
-    Action, AreaKpis, Command, CommandAnswer, CommandResult, DeviceEvent, Engine, Input, Now, Role, Source, Transition,
+    Action, AreaKpis, Command, CommandAnswer, CommandResult, DeviceEvent, Engine, Input, Now, Role, Source,
+    SystemEvent, Transition,
 };
 use pipeline::validate::Codes;
 
@@ -188,6 +189,12 @@ impl Plant {
         let Self { engine, now, told, .. } = self;
         let event = DeviceEvent { adapter, device, down, device_time: now.wall };
         engine.device(0, &event, *now, &mut |transition| told.push(keep(transition)));
+    }
+
+    pub(crate) fn system(&mut self, part: &str, condition: &str, stands: bool) {
+        let Self { engine, now, told, .. } = self;
+        let event = SystemEvent { part, condition, stands, message: "so and so", at: now.wall };
+        engine.system(0, &event, *now, &mut |transition| told.push(keep(transition)));
     }
 
     /// A command of now, with a reason.
