@@ -4,7 +4,7 @@
 //!
 //! Where to look next: [`config`] for the settings, [`subscription`] for what is owed to the server, [`items`] for what is
 //! watched, [`comeback`] for what happens after a cut, [`value`] for what becomes of a value, [`trust`] for certificates.
-//! Why the library's own session is not used is in docs/adr/0019-opcua-conversation.md.
+//! Why the library's own session is not used is in docs/adr/0019-opcua-session.md.
 
 pub mod adapter;
 pub mod comeback;

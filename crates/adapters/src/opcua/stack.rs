@@ -1,6 +1,6 @@
 //! The library's types and its secure channel; with `trust.rs` the only place that names its crates.
 //!
-//! Only the codec, the crypto and the channel's arithmetic are the library's (docs/adr/0019-opcua-conversation.md): bytes go in,
+//! Only the codec, the crypto and the channel's arithmetic are the library's (docs/adr/0019-opcua-session.md): bytes go in,
 //! messages come out, nothing here waits or knows a socket. Invariants:
 //! - An answer that opens the channel is taken only with the policy and the certificate we asked for.
 //! - Whatever bytes come, the result is a message or a [`Defect`], never a panic (G-08).
