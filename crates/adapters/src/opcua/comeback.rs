@@ -280,7 +280,6 @@ impl OpcUaAdapter {
         let is_same = old.as_ref().is_some_and(|old| old.server == self.server);
         let old: Vec<_> = old.into_iter().flat_map(|old| old.subscriptions).collect();
         let mut held = Held { token, nonce, server: self.server, start_time: None, subscriptions: Vec::new() };
-        let mut gone = Vec::new();
         if !old.is_empty() && is_same {
             let ids: Vec<u32> = old.iter().map(|subscription| subscription.id).collect();
             let worked = match asker.transfer(ids).await {
@@ -291,26 +290,18 @@ impl OpcUaAdapter {
                     vec![false; old.len()]
                 }
             };
-            for (subscription, worked) in old.into_iter().zip(worked) {
-                if worked {
-                    held.subscriptions.push(subscription);
-                } else {
-                    gone.push(subscription);
-                }
-            }
-            let ids: Vec<u32> = gone.iter().map(|subscription| subscription.id).collect();
+            let (kept, gone): (Vec<_>, Vec<_>) = old.into_iter().zip(worked).partition(|(_, worked)| *worked);
+            held.subscriptions.extend(kept.into_iter().map(|(subscription, _)| subscription));
+            let ids: Vec<u32> = gone.iter().map(|(subscription, _)| subscription.id).collect();
             if !ids.is_empty()
                 && let Err(CallError::Link(error)) = asker.delete(ids).await
             {
                 return Err(error.into());
             }
-        } else {
-            gone = old;
         }
-        for subscription in gone {
-            self.ledger.forget(subscription.id);
-            self.stash.retain(|(id, _)| *id != subscription.id);
-        }
+        let kept: Vec<u32> = held.subscriptions.iter().map(|subscription| subscription.id).collect();
+        self.ledger.keep(&kept);
+        self.stash.retain(|(id, _)| kept.contains(id));
         self.held = Some(held);
         Ok(())
     }

@@ -114,6 +114,12 @@ pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
     let connection = read_connection(&mut object);
     let back_fill = read_back_fill(&mut object);
     let points = read_points(&mut object, &common);
+    let slowest = points.iter().map(|point| u64::from(point.publishing_ms)).max().unwrap_or_default();
+    if connection.as_ref().is_some_and(|connection| connection.session_timeout < Duration::from_millis(slowest * 2)) {
+        let message =
+            format!("is shorter than two publishing intervals of {slowest} ms: the server would end the session");
+        object.problem("session_timeout_ms", "contradiction", message, "give it at least twice the longest interval");
+    }
     let problems = object.finish();
     match connection {
         Some(connection) if problems.is_empty() => Ok(Plan { common, connection, points, back_fill }),
@@ -170,8 +176,10 @@ fn read_connection(object: &mut Object<'_>) -> Option<ConnectionPlan> {
         object.problem("security_policy", "deprecated", "is not safe any more", hint);
     }
     let login = read_login(object);
-    if mode == Mode::None && matches!(login, Some(Login::Certificate { .. })) {
-        object.problem("login", "contradiction", "by certificate needs a security_policy", "");
+    if mode == Mode::None && !matches!(login, None | Some(Login::Anonymous)) {
+        // nobody has looked at the server's certificate then, so sealing a password for it protects nothing
+        let hint = "use Basic256Sha256, or log in anonymous";
+        object.problem("login", "contradiction", "by password or certificate needs a security_policy", hint);
     }
     let millis = |object: &mut Object<'_>, key, min, max, default: u64| {
         let number = object.integer(key, min, max).and_then(|number| u64::try_from(number).ok());
@@ -379,6 +387,11 @@ pub(crate) mod tests {
         ] {
             assert!(said.iter().any(|line| line.starts_with(start) && line.contains(part)), "{start} in {said:#?}");
         }
+        let user = json!({"type": "username", "username": "ada", "password": {"secret": "p"}});
+        let clear = problems(&json!({"security_policy": "None", "allow_insecure": true, "login": user}));
+        assert!(clear[0].starts_with("/a/login: by password or certificate needs"), "{clear:?}");
+        let slow = problems(&json!({"publishing_interval_ms": 600_000}));
+        assert!(slow[0].starts_with("/a/session_timeout_ms: is shorter than two"), "{slow:?}");
         let old = problems(&json!({"security_policy": "Basic128Rsa15"}));
         assert!(old[0].starts_with("/a/security_policy: is not safe any more"), "{old:?}");
         assert!(plan(&settings(&json!({"security_policy": "Basic256", "allow_deprecated": true})), "").is_ok());

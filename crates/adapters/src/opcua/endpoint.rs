@@ -193,9 +193,9 @@ mod tests {
     // UA-03
     #[test]
     fn a_password_goes_only_where_it_is_sealed() {
-        let user = json!({"login": {"type": "username", "username": "ada", "password": {"secret": "p"}},
-            "security_policy": "None", "allow_insecure": true});
-        let plan = connection(&user);
+        // the settings refuse this already; here it is refused again, where the token is picked
+        let user = json!({"login": {"type": "username", "username": "ada", "password": {"secret": "p"}}});
+        let plan = ConnectionPlan { policy: SecurityPolicy::None, mode: Mode::None, ..connection(&user) };
         let clear = endpoint(SecurityPolicy::None, MessageSecurityMode::None, &[(UserTokenType::UserName, "")]);
         assert!(choose(&[clear], &plan).unwrap_err().contains("does not let us log in by username"));
         let policy = SecurityPolicy::Basic256Sha256.to_uri();

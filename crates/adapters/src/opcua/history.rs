@@ -141,7 +141,7 @@ impl OpcUaAdapter {
             }
             .into()
         })?;
-        link.pending.insert(request, Pending::History { items: jobs.into_iter().map(|(at, _)| at).collect() });
+        link.expect(request, Pending::History { items: jobs.into_iter().map(|(at, _)| at).collect() });
         Ok(())
     }
 

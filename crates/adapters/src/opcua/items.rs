@@ -43,7 +43,7 @@ pub struct Item {
     pub interval: usize,
     /// Read again and again: it does not want to be watched, or the server cannot.
     pub polled: bool,
-    /// The server does not do the deadband; we do.
+    /// The server does not do the deadband; we do where it is absolute.
     pub filters_here: bool,
     /// Why it is not there.
     pub error: Option<String>,
@@ -97,16 +97,17 @@ impl Item {
     }
 
     /// True if this says something that was not said before (UA-11), and is not within the deadband where that is ours.
+    /// A percentage is never ours: the range it is meant of is the server's (UA-19).
     pub fn is_news(&mut self, point: &Point, data: &DataValue) -> bool {
         let print = fingerprint(data);
         if self.last == Some(print) {
             return false;
         }
-        if self.filters_here
-            && let (Some(deadband), Some(number)) = (point.deadband, number_of(data))
+        if (self.filters_here || self.polled)
+            && let (Some(Deadband::Absolute(width)), Some(number)) = (point.deadband, number_of(data))
             && !data.status().is_bad()
         {
-            let within = self.reported.is_some_and(|last| is_within(deadband, last, number));
+            let within = self.reported.is_some_and(|last| (number - last).abs() <= width);
             if within && self.last.is_some() {
                 return false;
             }
@@ -115,15 +116,6 @@ impl Item {
         self.last = Some(print);
         true
     }
-}
-
-/// A percentage is of the last value: the range it is meant of is not known here.
-fn is_within(deadband: Deadband, last: f64, number: f64) -> bool {
-    let width = match deadband {
-        Deadband::Absolute(width) => width,
-        Deadband::Percent(percent) => percent / 100.0 * last.abs(),
-    };
-    (number - last).abs() <= width
 }
 
 /// What is asked of the server for an item; `handle` comes back with each value.
@@ -288,5 +280,19 @@ mod tests {
         let mut news = |number: f64| item.is_news(&point, &DataValue::value_only(Variant::Double(number)));
         assert_eq!([10.0, 10.4, 10.8, 11.2, 11.0].map(&mut news), [true, false, false, true, false]);
         assert!(is_about_filter(StatusCode::BadDeadbandFilterInvalid));
+    }
+
+    // UA-19: a percentage is of a range that only the server knows
+    #[tokio::test(start_paused = true)]
+    async fn a_deadband_is_ours_where_it_can_be() {
+        let percent = point(&json!({"deadband": {"type": "percent", "value": 50}}));
+        let mut item = Item { filters_here: true, ..Item::new(0, false, Instant::now()) };
+        let told = |item: &mut Item, point: &Point, number: f64| {
+            item.is_news(point, &DataValue::value_only(Variant::Double(number)))
+        };
+        assert_eq!([10.0, 10.4].map(|number| told(&mut item, &percent, number)), [true, true]);
+        let read = point(&json!({"mode": "read", "deadband": {"type": "absolute", "value": 1}}));
+        let mut item = Item::new(0, true, Instant::now());
+        assert_eq!([10.0, 10.4, 12.0].map(|number| told(&mut item, &read, number)), [true, false, true]);
     }
 }

@@ -7,11 +7,13 @@
 //! Why the library's own session is not used is in docs/adr/0019-opcua-session.md.
 
 pub mod adapter;
+mod chores;
 pub mod comeback;
 pub mod config;
 pub mod connection;
 pub mod endpoint;
 pub mod history;
+pub mod intake;
 pub mod items;
 pub mod login;
 pub mod node;

@@ -139,6 +139,15 @@ pub fn read(value: &Value, pointer: &str, defaults: &Defaults, common: &Common) 
     if deadband.is_some() && !is_number {
         object.problem("deadband", "no_number", "needs a number", "leave it out for this type");
     }
+    if polled && matches!(deadband, Some(Deadband::Percent(_))) {
+        let hint = "use an absolute one, or mode: subscribe";
+        object.problem(
+            "deadband",
+            "contradiction",
+            "in percent is of a range the server knows, and here it is read",
+            hint,
+        );
+    }
     let (scale, offset) = (object.number("scale"), object.number("offset"));
     if (scale.is_some() || offset.is_some()) && !is_number {
         object.problem("scale", "no_number", "needs a number", "leave it out for this type");
@@ -277,13 +286,13 @@ mod tests {
     fn a_point_with_all_it_can_have() {
         let full = point(&json!({
             "type": "int", "unit": "rpm", "class": "event", "publishing_interval_ms": 1000, "sampling_interval_ms": 100,
-            "mode": "read", "trigger": "status_value_timestamp", "deadband": {"type": "percent", "value": 2},
+            "mode": "read", "trigger": "status_value_timestamp", "deadband": {"type": "absolute", "value": 2},
             "array": {"type": "index", "index": 3}, "scale": 0.1, "offset": -4, "states": {"1": "on"},
         }));
         let full = full.unwrap();
         assert_eq!((full.parameter.as_str(), full.asset_id.as_str()), ("temp_1", "press"));
         assert_eq!((full.publishing_ms, full.sampling_ms, full.queue), (1000, 100.0, 20));
-        assert_eq!((full.deadband, full.elements), (Some(Deadband::Percent(2.0)), Elements::One(3)));
+        assert_eq!((full.deadband, full.elements), (Some(Deadband::Absolute(2.0)), Elements::One(3)));
         assert!(full.polled && full.trigger == Trigger::StatusValueTimestamp);
         let plain = point(&json!({})).unwrap();
         assert_eq!((plain.publishing_ms, plain.sampling_ms, plain.queue, plain.polled), (500, -1.0, 10, false));
@@ -306,6 +315,8 @@ mod tests {
         ] {
             assert!(said.iter().any(|line| line.starts_with(start)), "{start} in {said:#?}");
         }
+        let read = point(&json!({"mode": "read", "deadband": {"type": "percent", "value": 2}})).unwrap_err();
+        assert!(read[0].starts_with("/points/0/deadband: in percent is of a range"), "{read:?}");
         let text = point(&json!({"type": "string", "scale": 2})).unwrap_err();
         assert!(text[0].starts_with("/points/0/scale: needs a number"), "{text:?}");
     }

@@ -248,6 +248,18 @@ impl Ledger {
         due.into_iter().map(of).collect()
     }
 
+    /// Only these subscriptions are still there. Another server may give their numbers anew, so nothing of the old ones may
+    /// be acknowledged to it.
+    pub fn keep(&mut self, subscriptions: &[u32]) {
+        let mut gone: Vec<u32> = self.due.iter().map(|(id, _)| *id).collect();
+        gone.extend(self.owed.iter().map(|owed| owed.subscription));
+        gone.sort_unstable();
+        gone.dedup();
+        for id in gone.into_iter().filter(|id| !subscriptions.contains(id)) {
+            self.forget(id);
+        }
+    }
+
     /// The subscription is gone, and what was owed to it.
     pub fn forget(&mut self, subscription: u32) {
         self.due.retain(|(id, _)| *id != subscription);
@@ -398,5 +410,20 @@ mod tests {
             ledger.owe(10 + number as u64, 8, 2, 1);
         }
         assert!(!ledger.has_room());
+    }
+
+    // UA-09, UA-12: a server that was started anew gives the same numbers to others
+    #[test]
+    fn what_was_owed_to_a_subscription_that_is_gone_is_not_acknowledged_to_another() {
+        let mut ledger = Ledger::default();
+        for (receipt, subscription) in [(1, 7), (2, 8), (3, 7)] {
+            ledger.owe(receipt, subscription, 5, 100);
+        }
+        ledger.settle(2);
+        ledger.keep(&[8]);
+        assert_eq!(ledger.owed(), 0);
+        let due: Vec<u32> = ledger.take_due().iter().map(|due| due.subscription_id).collect();
+        assert_eq!(due, [8]);
+        assert!(ledger.has_room());
     }
 }

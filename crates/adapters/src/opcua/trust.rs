@@ -121,6 +121,10 @@ impl Folders {
         let certificate_path = self.make("own")?.join("cert.der");
         let uri_path = self.root.join("own/application_uri");
         let key_path = self.make("private")?.join("private.pem");
+        // adapters are processes of their own: two that start together must not make two keys
+        let lock_path = self.root.join("private/lock");
+        let lock = fs::File::create(&lock_path).and_then(|file| file.lock().map(|()| file));
+        let _lock = lock.map_err(|source| Error::Io { action: "lock", path: lock_path, source })?;
         if !certificate_path.exists() || !key_path.exists() {
             let uri = match fs::read_to_string(&uri_path) {
                 Ok(kept) => kept.trim().to_owned(),

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from asyncua import Server, ua
-from asyncua.server.users import User, UserRole
+from asyncua.crypto.permission_rules import User, UserRole
 
 logging.disable(logging.CRITICAL)
 

@@ -65,10 +65,14 @@ async fn a_status_becomes_quality_and_is_kept() {
     );
     assert_eq!(seen[1].flags, ["overflow", "gap_before"]);
     assert!(seen[4].gap_before, "after it was bad");
-    let status = |at: usize| seen[at].metadata.iter().find(|(key, _)| key == "source_status").map(|(_, text)| text.clone());
+    let status =
+        |at: usize| seen[at].metadata.iter().find(|(key, _)| key == "source_status").map(|(_, text)| text.clone());
     assert_eq!([status(2).as_deref(), status(4).as_deref()], [Some("0x40900000"), None]);
     let lost = process.kept.told("data_loss");
-    assert_eq!((lost.len(), lost[0].detail("cause"), lost[0].detail("count_kind")), (1, Some("queue_overflow"), Some("at_least")));
+    assert_eq!(
+        (lost.len(), lost[0].detail("cause"), lost[0].detail("count_kind")),
+        (1, Some("queue_overflow"), Some("at_least"))
+    );
     process.end().await;
 }
 
@@ -122,7 +126,8 @@ async fn arrays_and_reading_again_and_again() {
     let mut told: Vec<(String, String)> =
         seen.iter().map(|seen| (seen.parameter.clone(), seen.value.clone())).collect();
     told.sort();
-    let expected = [("each.0", "Float(1.5)"), ("each.1", "Float(2.5)"), ("one", "Float(2.5)"), ("text", "Text(\"[1.5,2.5]\")")];
+    let expected =
+        [("each.0", "Float(1.5)"), ("each.1", "Float(2.5)"), ("one", "Float(2.5)"), ("text", "Text(\"[1.5,2.5]\")")];
     assert_eq!(told, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(server.subscriptions().await, "subscriptions 0", "it is read");
     server.tell(&json!({"do": "set", "name": "List", "value": [3.5]})).await;

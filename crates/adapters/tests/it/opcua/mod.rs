@@ -1,7 +1,6 @@
 //! OPC UA against a server somebody else wrote: asyncua, on a port and in a folder of its own.
 //!
-//! Needs `SF_TEST_EXTERNAL=1` and a Python with asyncua (`SF_PYTHON`); says `not run` otherwise. What that server cannot do -
-//! lose notifications, refuse, limit - does [`double`], which needs nothing.
+//! Needs `SF_TEST_EXTERNAL=1` and a Python with asyncua (`SF_PYTHON`); says `not run` otherwise.
 
 mod coming_back;
 mod listening;

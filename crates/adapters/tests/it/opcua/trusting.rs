@@ -51,9 +51,11 @@ async fn an_unknown_server_waits_for_a_person_and_then_works_with_every_policy()
     process.kept.until("the next", |seen| seen.len() >= 2).await;
     process.end().await;
 
-    for (policy, mode) in
-        [("Aes128_Sha256_RsaOaep", "sign_and_encrypt"), ("Aes256_Sha256_RsaPss", "sign_and_encrypt"), ("Basic256Sha256", "sign")]
-    {
+    for (policy, mode) in [
+        ("Aes128_Sha256_RsaOaep", "sign_and_encrypt"),
+        ("Aes256_Sha256_RsaPss", "sign_and_encrypt"),
+        ("Basic256Sha256", "sign"),
+    ] {
         let more = json!({"security_policy": policy, "security_mode": mode});
         let process = Process::start(&secure(server.port, &more), state.path());
         let seen = process.kept.until(policy, |seen| !seen.is_empty()).await;
@@ -88,7 +90,8 @@ async fn a_login_that_is_refused_is_not_tried_again_at_once() {
     let option = format!("folder={}", folder.path().display());
     let mut server = Server::start_on(free_port(), &[&option, "user=ada:right"]).await;
     server.add("Temp", 1.0).await;
-    let login = json!({"login": {"type": "username", "username": "ada", "password": {"secret": "p"}}, "dev_mode": true});
+    let login =
+        json!({"login": {"type": "username", "username": "ada", "password": {"secret": "p"}}, "dev_mode": true});
     let start = |password: &str| {
         Process::start_with(&secure(server.port, &login), state.path(), Kept::default(), Some(password))
     };
