@@ -12,6 +12,7 @@ use super::stack::{
     CreateMonitoredItemsRequest, MonitoredItemCreateRequest, MonitoringMode, MonitoringParameters, NodeId,
     PublishRequest, ReadRequest, TimestampsToReturn,
 };
+use super::subscription::SILENCES_OF_SESSION;
 use crate::adapter::LinkError;
 use crate::sample::{Cycle, Sample};
 
@@ -58,16 +59,21 @@ impl OpcUaAdapter {
             return Err(silent());
         }
         let Some(held) = &mut self.held else { return Ok(()) };
+        let (mut is_silent, mut silences) = (false, 0);
         for subscription in &mut held.subscriptions {
             // while nothing is asked for nothing can come
             if link.outstanding == 0 {
                 subscription.heard(now);
             }
             if now >= subscription.deadline() {
-                return Err(silent());
+                subscription.silences += 1;
+                (is_silent, silences) = (true, subscription.silences.max(silences));
             }
         }
-        Ok(())
+        if silences >= SILENCES_OF_SESSION {
+            held.token = NodeId::null(); // the next attempt begins a new session, which takes over what is still there
+        }
+        if is_silent { Err(silent()) } else { Ok(()) }
     }
 
     /// UA-07

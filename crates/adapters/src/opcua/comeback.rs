@@ -15,7 +15,7 @@ use super::endpoint::{Chosen, choose, differs};
 use super::items::State;
 use super::session::{Asker, Held, endpoints, link_error};
 use super::stack::{NodeId, SecurityPolicy, StatusCode, X509};
-use super::subscription::Step;
+use super::subscription::{SILENCES_OF_SUBSCRIPTION, Step, Subscription};
 use super::trust::{Expected, Refusal, days_left, facts};
 use crate::adapter::LinkError;
 use crate::notice::{CERTIFICATE_UNTRUSTED, Notice};
@@ -290,7 +290,10 @@ impl OpcUaAdapter {
                     vec![false; old.len()]
                 }
             };
-            let (kept, gone): (Vec<_>, Vec<_>) = old.into_iter().zip(worked).partition(|(_, worked)| *worked);
+            let is_kept = |(subscription, worked): &(Subscription, bool)| {
+                *worked && subscription.silences < SILENCES_OF_SUBSCRIPTION
+            };
+            let (kept, gone): (Vec<_>, Vec<_>) = old.into_iter().zip(worked).partition(is_kept);
             held.subscriptions.extend(kept.into_iter().map(|(subscription, _)| subscription));
             let ids: Vec<u32> = gone.iter().map(|(subscription, _)| subscription.id).collect();
             if !ids.is_empty()

@@ -19,6 +19,9 @@ pub const MISSING_MAX: u32 = 1000;
 pub const OWED_MAX: usize = 2000;
 /// Their bytes, estimated.
 pub const OWED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Silences in a row after which the session is not believed any more, and those after which the subscription is not.
+pub const SILENCES_OF_SESSION: u32 = 2;
+pub const SILENCES_OF_SUBSCRIPTION: u32 = 3;
 /// Room for the way there and back on top of what the server promised (UA-10).
 const ROUND_TRIP: Duration = Duration::from_secs(2);
 
@@ -58,6 +61,9 @@ pub struct Subscription {
     /// The next number.
     expected: u32,
     last_heard: Instant,
+    /// Times it was silent for too long without a message in between, over connections: some servers take a session back
+    /// whose subscriptions are gone, and never say so.
+    pub silences: u32,
     /// Asked for again, in order; the first is on its way.
     missing: VecDeque<u32>,
     /// Came ahead of what is missing.
@@ -73,6 +79,7 @@ impl Subscription {
             keep_alive,
             expected: 1,
             last_heard: now,
+            silences: 0,
             missing: VecDeque::new(),
             waiting: BTreeMap::new(),
         }
@@ -100,7 +107,7 @@ impl Subscription {
 
     /// A message of it. One without content tells only the next number and uses none (UA-10).
     pub fn receive(&mut self, message: NotificationMessage, now: Instant) -> Vec<Step> {
-        self.last_heard = now;
+        (self.last_heard, self.silences) = (now, 0);
         let number = message.sequence_number;
         let has_content = message.notification_data.as_ref().is_some_and(|data| !data.is_empty());
         let Some(gap) = ahead(self.expected, number) else { return Vec::new() };

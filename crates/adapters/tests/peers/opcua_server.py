@@ -114,9 +114,15 @@ class Plant:
             for number in range(command["from"], command["to"]):
                 await self.server.write_attribute_value(node.nodeid, ua.DataValue(ua.Variant(float(number), ua.VariantType.Double), SourceTimestamp=datetime.datetime.now(datetime.timezone.utc)))
                 await asyncio.sleep(command.get("pause", 0.0))
-        elif what == "subscriptions":
-            count = len(self.server.iserver.subscription_service.subscriptions)
-            print(f"subscriptions {count}", flush=True)
+        elif what in ("subscriptions", "forget"):
+            # those of clients; the server's history is written by one of its own
+            inside = self.server.iserver.isession.session_id
+            service = self.server.iserver.subscription_service
+            ids = [number for number, one in service.subscriptions.items() if one.session_id != inside]
+            if what == "forget":
+                await service.delete_subscriptions(ids)
+            else:
+                print(f"subscriptions {len(ids)}", flush=True)
         elif what == "state":
             node = self.server.get_node(ua.NodeId(2259))
             await node.write_value(ua.Variant(command["state"], ua.VariantType.Int32))

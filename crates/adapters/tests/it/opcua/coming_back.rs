@@ -138,8 +138,7 @@ async fn while_the_stream_is_away_nothing_is_lost() {
     process.end().await;
 }
 
-// UA-11: a server that was started anew and had the time in between in its history does not help; one that was merely
-// unreachable longer than it keeps subscriptions does
+// UA-10, UA-11: the server takes the session back and has thrown its subscriptions away without a word
 #[tokio::test]
 async fn what_was_missed_is_fetched_from_history() {
     if let Err(why) = available() {
@@ -149,22 +148,23 @@ async fn what_was_missed_is_fetched_from_history() {
     let mut server = Server::start_on(free_port(), &["none", "history"]).await;
     server.add("Temp", 0.0).await;
     let wire = Wire::start(server.port).await;
-    let more = json!({
-        "points": [{"node": "nsu=urn:test:line;s=Temp", "parameter": "temp", "queue_size": 1}],
-        "back_fill": {"reach": "1h", "values_per_second": 1000}, "subscription_lifetime_ms": 10_000,
-        "publishing_interval_ms": 3000, "keep_alive_ms": 3000,
-    });
-    let process = Process::start(&settings(wire.address.port(), &[], &more), state.path());
+    let more = json!({"back_fill": {"reach": "1h", "values_per_second": 1000}});
+    let process = Process::start(&settings(wire.address.port(), &["Temp"], &more), state.path());
     process.kept.until("the first value", |seen| !seen.is_empty()).await;
     wire.set_open(false);
-    server.tell(&json!({"do": "series", "name": "Temp", "from": 1, "to": 30, "pause": 0.4})).await;
+    server.tell(&json!({"do": "series", "name": "Temp", "from": 1, "to": 30, "pause": 0.02})).await;
+    server.tell(&json!({"do": "forget"})).await;
     wire.set_open(true);
-    let seen = process.kept.until("what was missed", |seen| {
-        seen.iter().filter(|seen| seen.flags.iter().any(|flag| flag == "backfill")).count() >= 25
-    });
-    let seen = seen.await;
-    let filled: Vec<&Seen> = seen.iter().filter(|seen| seen.flags.iter().any(|flag| flag == "backfill")).collect();
+    let is_filled = |seen: &&Seen| seen.flags.iter().any(|flag| flag == "backfill");
+    let is_there = |seen: &[Seen]| {
+        seen.iter().filter(is_filled).count() >= 28 && seen.iter().skip(1).any(|seen| !is_filled(&seen))
+    };
+    let seen = process.kept.until("what was missed, and what is now", is_there).await;
+    let filled: Vec<Seen> = seen.iter().filter(is_filled).cloned().collect();
     assert!(filled.iter().all(|seen| seen.flags.iter().any(|flag| flag == "historical")), "{filled:#?}");
     assert!(filled.windows(2).all(|pair| pair[0].device_time < pair[1].device_time), "in order, once");
+    assert_eq!(values(&filled)[..28], (1..29).map(f64::from).collect::<Vec<_>>());
+    let next = seen.iter().skip(1).find(|seen| !is_filled(seen)).unwrap();
+    assert!(next.gap_before && next.value == "Float(29.0)", "{next:#?}");
     process.end().await;
 }

@@ -30,7 +30,7 @@ async fn what_changes_at_the_server_arrives_with_its_time() {
     let seen = process.kept.until("a change", |seen| seen.len() >= 3).await;
     assert_eq!((seen[2].value.as_str(), seen[2].flags.len(), seen[2].gap_before), ("Float(2.5)", 0, false));
     let health = process.until("/health", "not secure").await;
-    assert!(health.contains("\"status\":\"HEALTHY\""), "a warning is no fault: {health}");
+    assert!(health.contains("\"status\":\"healthy\""), "a warning is no fault: {health}");
     process.end().await;
     assert_eq!(server.subscriptions().await, "subscriptions 0", "none is left behind");
 }
@@ -98,8 +98,8 @@ async fn a_node_that_is_not_there_affects_only_its_point() {
     assert_eq!(reason("nowhere").as_deref(), Some("ADDRESS_INVALID"));
     assert_eq!(reason("homeless").as_deref(), Some("NAMESPACE_UNKNOWN"));
     assert_eq!(seen.iter().filter(|seen| seen.quality == "GOOD").count(), 98);
-    let health = process.until("/health", "DEGRADED").await;
-    assert!(health.contains("2 of 100 points that cannot be read"), "{health}");
+    let health = process.until("/health", "2 of 100 points that cannot be read").await;
+    assert!(health.contains("DEGRADED"), "{health}");
     process.end().await;
 }
 

@@ -102,6 +102,6 @@ async fn a_login_that_is_refused_is_not_tried_again_at_once() {
     let process = start("right");
     process.kept.until("a value", |seen| !seen.is_empty()).await;
     let health = process.until("/health", "dev_mode").await;
-    assert!(health.contains("HEALTHY"), "{health}");
+    assert!(health.contains("\"status\":\"healthy\""), "{health}");
     process.end().await;
 }
