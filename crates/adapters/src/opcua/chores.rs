@@ -12,7 +12,7 @@ use super::stack::{
     CreateMonitoredItemsRequest, MonitoredItemCreateRequest, MonitoringMode, MonitoringParameters, NodeId,
     PublishRequest, ReadRequest, TimestampsToReturn,
 };
-use super::subscription::SILENCES_OF_SESSION;
+use super::subscription::{SILENCES_OF_SESSION, Subscription};
 use crate::adapter::LinkError;
 use crate::sample::{Cycle, Sample};
 
@@ -204,7 +204,7 @@ impl OpcUaAdapter {
     /// When [`Self::tick`] has something to do.
     pub(super) fn timer(&self) -> Option<Instant> {
         let link = self.link.as_ref()?;
-        let silent = self.held.iter().flat_map(|held| &held.subscriptions).map(|one| one.deadline());
+        let silent = self.held.iter().flat_map(|held| &held.subscriptions).map(Subscription::deadline);
         let waiting = self.waiting_from.map(|since| since + WAITING_MAX);
         let reads = self.reads.iter().copied().filter(|_| self.has_polled);
         let renew = (!link.is_renewing).then_some(link.connection.renew_at);

@@ -34,6 +34,7 @@ pub struct Plan {
 
 /// How to reach the server, and what to agree on.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "settings that do not depend on each other")]
 pub struct ConnectionPlan {
     /// In the order in which they are tried; never empty.
     pub servers: Vec<Server>,
@@ -157,9 +158,8 @@ fn read_connection(object: &mut Object<'_>) -> Option<ConnectionPlan> {
     let mode = match mode_word {
         Some("none") => Mode::None,
         Some("sign") => Mode::Sign,
-        Some(_) => Mode::SignAndEncrypt,
         None if policy == SecurityPolicy::None => Mode::None,
-        None => Mode::SignAndEncrypt,
+        Some(_) | None => Mode::SignAndEncrypt,
     };
     if (policy == SecurityPolicy::None) != (mode == Mode::None) {
         let hint = "leave security_mode out, or give both a security";

@@ -130,12 +130,12 @@ impl Connection {
         &self.target
     }
 
-    /// Writes a request for later; its answer comes by [`Self::next`].
+    /// Writes a request for later; its answer comes by [`Self::next_message`].
     pub fn send(&mut self, build: impl FnOnce(RequestHeader) -> RequestMessage) -> Result<u32, LinkError> {
         self.channel.send(&mut self.out, build).map_err(|defect| self.out_of_step(defect.what))
     }
 
-    /// Asks and waits for the answer; what else comes meanwhile stays for [`Self::next`].
+    /// Asks and waits for the answer; what else comes meanwhile stays for [`Self::next_message`].
     pub async fn call(
         &mut self,
         deadline: Instant,
@@ -183,7 +183,7 @@ impl Connection {
     }
 
     /// What is here already.
-    pub fn next(&mut self) -> Result<Option<Incoming>, LinkError> {
+    pub fn next_message(&mut self) -> Result<Option<Incoming>, LinkError> {
         match self.inbox.pop_front() {
             Some(incoming) => Ok(Some(incoming)),
             None => self.take(),

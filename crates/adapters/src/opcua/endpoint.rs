@@ -129,7 +129,7 @@ pub fn identity(
             let certificate = X509::from_byte_string(&chosen.security.server_certificate).ok();
             let password = password.unwrap_or_default();
             let (password, encryption_algorithm) =
-                seal_password(&chosen.security, &chosen.token, nonce, certificate, password)?;
+                seal_password(&chosen.security, &chosen.token, nonce, certificate.as_ref(), password)?;
             let token = UserNameIdentityToken {
                 policy_id,
                 user_name: UAString::from(username.as_str()),

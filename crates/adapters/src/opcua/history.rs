@@ -88,6 +88,7 @@ impl Filler {
     fn answered(&mut self, values: usize, now: Instant) {
         self.asking = false;
         let rate = self.plan.map_or(1000, |plan| plan.values_per_second).max(1);
+        #[expect(clippy::cast_precision_loss, reason = "some thousands")]
         let pause = Duration::from_secs_f64(values as f64 / f64::from(rate));
         self.free_at = Some(now + pause);
     }

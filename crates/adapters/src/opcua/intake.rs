@@ -47,7 +47,7 @@ impl OpcUaAdapter {
                 return Ok(());
             }
             let Some(link) = &mut self.link else { return Ok(()) };
-            match link.connection.next()? {
+            match link.connection.next_message()? {
                 None => return Ok(()),
                 Some(Incoming::Opened { renew_after }) => {
                     link.connection.renew_at = Instant::now() + renew_after;

@@ -36,6 +36,7 @@ pub enum State {
 
 /// One point at the server.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Item {
     pub state: State,
     pub node: Option<NodeId>,

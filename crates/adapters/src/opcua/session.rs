@@ -142,9 +142,8 @@ impl Asker<'_> {
             }
             .into()
         };
-        let answer = match self.connection.call(self.deadline, build).await? {
-            ResponseMessage::CreateSession(answer) => answer,
-            _ => return Err(self.unexpected()),
+        let ResponseMessage::CreateSession(answer) = self.connection.call(self.deadline, build).await? else {
+            return Err(self.unexpected());
         };
         if chosen.security.policy != SecurityPolicy::None {
             self.check_server(chosen, own, &answer.server_certificate, &answer.server_signature, &ours)?;
@@ -264,9 +263,8 @@ impl Asker<'_> {
             }
             .into()
         };
-        let answer = match self.connection.call(self.deadline, build).await? {
-            ResponseMessage::CreateSubscription(answer) => answer,
-            _ => return Err(self.unexpected()),
+        let ResponseMessage::CreateSubscription(answer) = self.connection.call(self.deadline, build).await? else {
+            return Err(self.unexpected());
         };
         let publishing = Duration::from_secs_f64(answer.revised_publishing_interval.clamp(1.0, 86_400_000.0) / 1000.0);
         let keep_alive = publishing.saturating_mul(answer.revised_max_keep_alive_count.max(1));

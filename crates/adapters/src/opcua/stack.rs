@@ -448,7 +448,7 @@ pub fn seal_password(
     security: &Security,
     token: &UserTokenPolicy,
     nonce: &ByteString,
-    certificate: Option<X509>,
+    certificate: Option<&X509>,
     password: &str,
 ) -> Result<(ByteString, UAString), Defect> {
     let by_token = !token.security_policy_uri.is_empty()
@@ -459,6 +459,7 @@ pub fn seal_password(
     if by_token && certificate.is_none() {
         return Err(Defect::new("the server shows no certificate to encrypt the password for"));
     }
+    let certificate = certificate.cloned();
     let seal = || {
         let bytes = password.as_bytes();
         opcua_crypto::legacy_encrypt_secret(security.policy, security.mode, token, nonce.as_ref(), &certificate, bytes)

@@ -130,7 +130,7 @@ impl Folders {
                 Ok(kept) => kept.trim().to_owned(),
                 Err(_) => format!("urn:{host}:streamforge:gw:{gateway_id}"),
             };
-            self.make_own(host, gateway_id, &uri, [&certificate_path, &key_path, &uri_path])?;
+            Self::make_own(host, gateway_id, &uri, [&certificate_path, &key_path, &uri_path])?;
         }
         let read =
             |path: &Path| fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source });
@@ -142,7 +142,7 @@ impl Folders {
         Ok(Own { certificate, key, application_uri })
     }
 
-    fn make_own(&self, host: &str, gateway_id: &str, uri: &str, paths: [&Path; 3]) -> Result<(), Error> {
+    fn make_own(host: &str, gateway_id: &str, uri: &str, paths: [&Path; 3]) -> Result<(), Error> {
         let [certificate_path, key_path, uri_path] = paths;
         let data = X509Data {
             key_size: KEY_BITS,
@@ -158,13 +158,13 @@ impl Folders {
         let der = certificate.to_der().map_err(|_| Error::Make { what: "it has no encoding".to_owned() })?;
         let secret = key.to_der().map_err(|_| Error::Make { what: "the key has no encoding".to_owned() })?;
         // the key first: a certificate without its key would be made anew
-        self.put(key_path, pem(secret.as_bytes()).as_bytes(), 0o600)?;
-        self.put(uri_path, uri.as_bytes(), 0o644)?;
-        self.put(certificate_path, &der, 0o644)
+        Self::put(key_path, pem(secret.as_bytes()).as_bytes(), 0o600)?;
+        Self::put(uri_path, uri.as_bytes(), 0o644)?;
+        Self::put(certificate_path, &der, 0o644)
     }
 
     /// Writes a file whole or not at all.
-    fn put(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
+    fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Error> {
         let failed = |action| move |source| Error::Io { action, path: path.to_owned(), source };
         let temporary = path.with_extension(format!("new-{}", std::process::id()));
         let mut options = fs::OpenOptions::new();
@@ -226,7 +226,7 @@ impl Folders {
             return Ok(false);
         }
         let der = certificate.to_der().map_err(|_| Error::Unusable { what: "certificate", path: path.clone() })?;
-        self.put(&path, &der, 0o644)?;
+        Self::put(&path, &der, 0o644)?;
         let files = fs::read_dir(&folder).into_iter().flatten().flatten();
         let mut aged: Vec<(SystemTime, PathBuf)> = files
             .filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file.path())))

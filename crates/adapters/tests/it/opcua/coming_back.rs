@@ -107,7 +107,7 @@ async fn after_a_restart_with_namespaces_swapped_the_same_points_have_their_own_
     server.add("Temp", 2.0).await;
     let seen =
         process.kept.until("the value after it", |seen| seen.iter().any(|seen| seen.value == "Float(2.0)")).await;
-    assert!(values(&seen).iter().all(|value| !(*value < 0.0)), "none of the wrong node: {seen:#?}");
+    assert!(!values(&seen).iter().any(|value| *value < 0.0), "none of the wrong node: {seen:#?}");
     let back = seen.iter().find(|seen| seen.value == "Float(2.0)").unwrap();
     assert!(back.gap_before && back.flags.iter().any(|flag| flag == "initial"));
     assert_eq!(server.subscriptions().await, "subscriptions 1");
