@@ -12,6 +12,7 @@ use std::time::Duration;
 use model::{Classification, ValueType};
 
 use crate::edges::Edges;
+use crate::notice::Notice;
 use crate::publishing::OnChange;
 use crate::sample::Cycle;
 
@@ -101,6 +102,14 @@ pub enum LinkError {
         /// Asking again before this is of no use.
         wait_min: Duration,
     },
+    /// The other side shows who it is, and nobody has said that this is right.
+    #[error("{target} is not trusted: {what}")]
+    Untrusted {
+        /// `host:port`.
+        target: String,
+        /// What it shows, and what to do.
+        what: String,
+    },
     /// What the connection needs on this machine is not there or not usable.
     #[error("cannot prepare the connection to {target}: {what}")]
     Setup {
@@ -130,6 +139,14 @@ impl LinkError {
         match self {
             Self::Refused { wait_min, .. } => *wait_min,
             _ => Duration::ZERO,
+        }
+    }
+
+    /// How long the next try may wait at most: what a person has just allowed shall be seen to work.
+    pub fn wait_max(&self) -> Duration {
+        match self {
+            Self::Untrusted { .. } => Duration::from_secs(10),
+            _ => Duration::MAX,
         }
     }
 }
@@ -197,6 +214,21 @@ pub trait Adapter: Send {
     /// Ends the conversation politely, after the last `settle`; the connection is of no use afterwards.
     fn close(&mut self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
+    }
+
+    /// What is to be told although there is no connection; asked for after each attempt.
+    fn take_notices(&mut self) -> Vec<Notice> {
+        Vec::new()
+    }
+
+    /// Why there is no connection, as one word of a closed list; shown in health.
+    fn link_reason(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What a person should know although all is well; shown in health.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// What keeps the source from being all it should be although it is connected; one clause about the first device.

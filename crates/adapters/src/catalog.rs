@@ -3,11 +3,11 @@
 use config::Spec;
 
 /// One line per adapter type.
-pub(crate) const SPECS: [Spec; 4] =
-    [crate::modbus::SPEC, crate::modbus::SERIAL, crate::mqtt::SPEC, crate::simulated::SPEC];
+pub(crate) const SPECS: [Spec; 5] =
+    [crate::modbus::SPEC, crate::modbus::SERIAL, crate::mqtt::SPEC, crate::opcua::SPEC, crate::simulated::SPEC];
 
 /// The list, for those who compose a catalog of several crates.
-pub fn specs() -> [Spec; 4] {
+pub fn specs() -> [Spec; 5] {
     SPECS
 }
 

@@ -8,6 +8,8 @@
 //!
 //! Where to look next: [`crate::schedule`], [`crate::device`], [`crate::transitions`] hold the decisions; [`crate::pump`]
 //! takes the samples from here to the stream.
+//!
+//! Long because: one loop, whose steps share the state of a connection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,6 +98,7 @@ pub struct Host<'a, A> {
     states: Vec<State>,
     /// By device: it was told of at least once.
     told: Vec<bool>,
+    has_notes: bool,
 }
 
 /// The connection as the host sees it.
@@ -139,6 +142,7 @@ impl<'a, A: Adapter> Host<'a, A> {
             states: vec![State::Ok; devices.len()],
             told: vec![false; devices.len()],
             stamper: Stamper::new(Arc::clone(&around.watch), around.epoch, adapter.tags().len(), around.boot_hold),
+            has_notes: false,
             notices: 0,
             letters: 0,
             owed: 0,
@@ -278,6 +282,10 @@ impl<'a, A: Adapter> Host<'a, A> {
             }
             Err(error) => self.link_lost(&error),
         }
+        for notice in self.adapter.take_notices() {
+            self.tell(notice);
+        }
+        self.around.board.detail("link_reason", self.adapter.link_reason());
     }
 
     fn link_lost(&mut self, error: &LinkError) {
@@ -286,7 +294,7 @@ impl<'a, A: Adapter> Host<'a, A> {
         {
             self.backoff.reset();
         }
-        let delay = self.backoff.next_delay().max(error.wait_min());
+        let delay = self.backoff.next_delay().max(error.wait_min()).min(error.wait_max());
         let retry_in_ms = delay.as_millis();
         if self.backoff.attempts() == 1 {
             tracing::warn!(error = %daemon::report(error), retry_in_ms, "no connection");
@@ -431,6 +439,7 @@ impl<'a, A: Adapter> Host<'a, A> {
             device.observe(note, missed, now);
             let (state, why) = match (device.state(now), &complaint) {
                 ((State::Ok, _), Some(complaint)) if index == 0 => (State::Degraded, complaint.as_str()),
+                ((State::Down, why), _) => (State::Down, self.adapter.link_reason().unwrap_or(why)),
                 (well_or_not, _) => well_or_not,
             };
             if state != State::Ok && sentence.is_none() {
@@ -473,6 +482,11 @@ impl<'a, A: Adapter> Host<'a, A> {
         board.detail("connected", matches!(self.link, Link::Up { .. }));
         board.detail("clock_state", self.around.watch.state().as_str());
         board.detail("held_records", self.stamper.held());
+        let notes = self.adapter.notes();
+        if !notes.is_empty() || self.has_notes {
+            self.has_notes = !notes.is_empty();
+            board.detail("notes", notes);
+        }
         self.shown = Some((health, now));
         let newest = self.cycle.samples.iter().filter(|sample| sample.verdict.quality() != Quality::Bad);
         if let Some(at) = newest.map(|sample| sample.device_time).max() {

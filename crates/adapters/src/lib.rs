@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod modbus;
 pub mod mqtt;
 pub mod notice;
+pub mod opcua;
 pub mod outbox;
 pub mod outlet;
 pub mod process;

@@ -20,6 +20,10 @@ pub const CLOCK_CORRECTION: &str = "clock.correction";
 pub const DEVICE_STATE: &str = "device.state";
 /// A source's own numbering, or the memory of its broker, shows that something is missing of which nobody knows what.
 pub const SOURCE_GAP: &str = "source.gap";
+/// The certificate of a server waits for a person to trust it (UA-05).
+pub const CERTIFICATE_UNTRUSTED: &str = "certificate.untrusted";
+/// A certificate ends in 30, 7 or 1 days (UA-04).
+pub const CERTIFICATE_EXPIRING: &str = "certificate.expiring";
 /// Readings were dropped because the buffer was full; a row of the loss ledger (OFF-26, OFF-30).
 pub const DATA_LOSS: &str = "data_loss";
 

@@ -18,6 +18,9 @@ use crate::host::{Host, Surroundings};
 use crate::metrics::AdapterMetrics;
 use crate::modbus::ModbusAdapter;
 use crate::mqtt::MqttAdapter;
+use crate::opcua::OpcUaAdapter;
+use crate::opcua::config::Login;
+use crate::opcua::trust::Folders;
 use crate::outbox::Outbox;
 use crate::outlet::{Outlet, OutletError, StreamOutlet};
 use crate::pump::{Identity, Pump};
@@ -68,21 +71,48 @@ pub async fn run_with(settings: &Value, id: Option<&str>, ctx: daemon::Context) 
         let identity = identity(&plan.common, crate::mqtt::SPEC.type_name, &ctx);
         let password = match &plan.broker.password {
             None => None,
-            Some(name) => {
-                Some(ctx.launch.secret(&name.0).map(|secret| secret.reveal().to_owned()).ok_or_else(|| {
-                    let message = format!("the secret {:?} was not handed over", name.0);
-                    let hint = format!("store it with `streamforge ctl secret set {}`", name.0);
-                    invalid(vec![config::Problem::new("/password", "no_secret", message, hint)])
-                })?)
-            }
+            Some(name) => Some(secret(&name.0, "/password", &ctx)?),
         };
         let adapter = MqttAdapter::new(plan, &ctx.gateway_id, password, Arc::clone(&ctx.clock));
+        return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
+    }
+    if type_name == crate::opcua::SPEC.type_name {
+        let plan = crate::opcua::config::plan(settings, "").map_err(invalid)?;
+        let outlet = open(&plan.common, id)?;
+        let identity = identity(&plan.common, crate::opcua::SPEC.type_name, &ctx);
+        let password = match &plan.connection.login {
+            Login::UserName { password, .. } => Some(secret(&password.0, "/login/password", &ctx)?),
+            _ => None,
+        };
+        let Some(state) = &ctx.state_dir else {
+            let hint = "the gateway sets SF_STATE_DIR; set it to a folder that stays";
+            let message = "needs a folder for certificates that outlives a restart";
+            return Err(invalid(vec![config::Problem::new("", "no_state_dir", message, hint)]));
+        };
+        let folders = Folders::new(state);
+        let host = host_name();
+        let adapter = OpcUaAdapter::new(plan, &ctx.gateway_id, &host, password, folders, Arc::clone(&ctx.clock));
         return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
     }
     let known: Vec<&str> = crate::catalog::SPECS.iter().map(|spec| spec.type_name).collect();
     let message = format!("{type_name:?} is not one of {}", known.join(", "));
     let hint = config::read::suggest(type_name, &known);
     Err(invalid(vec![config::Problem::new("/adapter_type", "unknown_type", message, hint)]))
+}
+
+/// A secret that settings refer to at `pointer`.
+fn secret(name: &str, pointer: &str, ctx: &daemon::Context) -> Result<String, Error> {
+    ctx.launch.secret(name).map(|secret| secret.reveal().to_owned()).ok_or_else(|| {
+        let message = format!("the secret {name:?} was not handed over");
+        let hint = format!("store it with `streamforge ctl secret set {name}`");
+        Error::Settings { problems: vec![config::Problem::new(pointer, "no_secret", message, hint)] }
+    })
+}
+
+/// Name of this machine, as certificates have it.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 /// Checks what only a process needs, and returns how to open its way to the stream.

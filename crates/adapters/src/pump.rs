@@ -335,6 +335,7 @@ impl<'a> Added<'a> {
             ("raw_value", sample.raw.as_deref()),
             ("source_status", sample.status.as_deref()),
             ("device_time_raw", device_time_raw),
+            ("limit", extra.and_then(|extra| extra.limit)),
         ];
         let mut all = Vec::new();
         if further.iter().any(|(_, text)| text.is_some()) {

@@ -112,12 +112,18 @@ impl Flags {
     /// Stored by the source and sent later.
     pub const HISTORICAL: Self = Self(4);
     pub const TRANSIENT: Self = Self(8);
+    /// The source threw older values away.
+    pub const OVERFLOW: Self = Self(16);
+    /// Fetched from the source's store after an outage.
+    pub const BACKFILL: Self = Self(32);
 
-    const NAMES: [(Self, &str); 4] = [
+    const NAMES: [(Self, &str); 6] = [
         (Self::INITIAL, flag::INITIAL),
         (Self::RETAINED, flag::RETAINED),
         (Self::HISTORICAL, flag::HISTORICAL),
         (Self::TRANSIENT, flag::TRANSIENT),
+        (Self::OVERFLOW, flag::OVERFLOW),
+        (Self::BACKFILL, flag::BACKFILL),
     ];
 
     /// Both sets together.
@@ -148,6 +154,8 @@ pub struct Extra {
     pub unit: Option<Box<str>>,
     /// The stamp of the source as it came, where it cannot be used.
     pub device_time_raw: Option<Box<str>>,
+    /// The value stands at a limit of its source: `low`, `high` or `constant`.
+    pub limit: Option<&'static str>,
     /// Free texts.
     pub tags: Vec<(Box<str>, Box<str>)>,
 }

@@ -22,6 +22,10 @@ use crate::ring_file::RingFile;
 /// Longest text a log field may carry; what is longer is cut, so that a field value cannot flood the ring.
 const FIELD_LENGTH_MAX: usize = 4096;
 
+/// Libraries that say nothing, whatever `SF_LOG` says: at their finest they write out the keys of a channel (G-10), and what
+/// goes wrong in them comes back as an error of ours.
+const SILENCED: [&str; 3] = ["opcua_core=off", "opcua_crypto=off", "opcua_types=off"];
+
 /// What goes to the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Terminal {
@@ -56,6 +60,7 @@ pub fn init(options: Options, component: &str, gateway_id: &str) {
         return;
     }
     let filter = EnvFilter::try_from_env("SF_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = SILENCED.iter().filter_map(|name| name.parse().ok()).fold(filter, EnvFilter::add_directive);
     let installed = tracing_subscriber::registry().with(filter).with(Lines).try_init();
     if installed.is_err() {
         tracing::debug!("another logger was installed before");

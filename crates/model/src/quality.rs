@@ -68,6 +68,8 @@ pub mod reason {
     pub const SOURCE_OFFLINE: &str = "SOURCE_OFFLINE";
     /// The source itself calls its value bad.
     pub const SERVER_BAD: &str = "SERVER_BAD";
+    /// The server does not have the namespace of the point any more.
+    pub const NAMESPACE_UNKNOWN: &str = "NAMESPACE_UNKNOWN";
     pub const UNSUPPORTED_TYPE: &str = "UNSUPPORTED_TYPE";
     pub const CONFIG_ERROR: &str = "CONFIG_ERROR";
     pub const CARDINALITY_LIMIT: &str = "CARDINALITY_LIMIT";
@@ -81,6 +83,10 @@ pub mod reason {
     pub const TIME_AMBIGUOUS: &str = "TIME_AMBIGUOUS";
     /// A message the source's broker had kept, of which nobody knows how old it is.
     pub const RETAINED_NO_TIME: &str = "RETAINED_NO_TIME";
+    /// The last value the source has; it has heard nothing since.
+    pub const LAST_KNOWN: &str = "LAST_KNOWN";
+    /// What the source begins with, not measured.
+    pub const INITIAL_VALUE: &str = "INITIAL_VALUE";
     /// The source itself doubts its value.
     pub const SERVER_UNCERTAIN: &str = "SERVER_UNCERTAIN";
     pub const STALE: &str = "STALE";
@@ -95,6 +101,10 @@ pub mod reason {
     pub const OUT_OF_SPAN: &str = "OUT_OF_SPAN";
     pub const UNKNOWN_ENUM: &str = "UNKNOWN_ENUM";
     pub const PRECISION_LOSS: &str = "PRECISION_LOSS";
+    /// Set by a person at the source instead of measured.
+    pub const LOCAL_OVERRIDE: &str = "LOCAL_OVERRIDE";
+    /// Put there by the source instead of measured.
+    pub const SUBSTITUTED: &str = "SUBSTITUTED";
     pub const CLAMPED: &str = "CLAMPED";
     pub const DUP_CONFLICT: &str = "DUP_CONFLICT";
     pub const UNCONFIGURED: &str = "UNCONFIGURED";

@@ -8,6 +8,7 @@ mod hearing;
 mod hosting;
 mod learning;
 mod mqtt;
+mod opcua;
 mod plant;
 mod probing;
 mod pumping;

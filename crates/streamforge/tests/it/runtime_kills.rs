@@ -293,6 +293,9 @@ fn content(kafka: SocketAddr) -> Content {
     for record in read_all(kafka, Topic::EventsClean) {
         let (_, body) = avro::unframe(&record.payload).expect("framed");
         let event = event::decode(body).expect("decoded");
+        if event.event_type == "system.state" {
+            continue; // of this machine, not of the plant
+        }
         let details: Vec<(&str, &str)> = event.details.iter().collect();
         let text = format!(
             "{} {:?} {:?} {} {} {details:?}",
@@ -304,6 +307,9 @@ fn content(kafka: SocketAddr) -> Content {
     for record in read_all(kafka, Topic::AlarmsClean) {
         let (_, body) = avro::unframe(&record.payload).expect("framed");
         let mut alarm = alarm::decode(body).expect("decoded");
+        if alarm.kind == "SYSTEM" {
+            continue;
+        }
         if alarm.change.cause == "restart" {
             alarm.change.cause = "return"; // ALM-10: it ended by the first reading after a restart
         }

@@ -1,0 +1,49 @@
+//! OPC UA: listens to a server and acknowledges each notification when its values are durable.
+//!
+//! Only reads: no Write, no Call (G-01).
+//!
+//! Where to look next: [`config`] for the settings, [`subscription`] for what is owed to the server, [`items`] for what is
+//! watched, [`comeback`] for what happens after a cut, [`value`] for what becomes of a value, [`trust`] for certificates.
+//! Why the library's own session is not used is in docs/adr/0019-opcua-session.md.
+
+pub mod adapter;
+mod chores;
+pub mod comeback;
+pub mod config;
+pub mod connection;
+pub mod endpoint;
+pub mod history;
+pub mod intake;
+pub mod items;
+pub mod login;
+pub mod node;
+pub mod point;
+pub mod schema;
+pub mod session;
+pub mod stack;
+pub mod subscription;
+pub mod trust;
+pub mod value;
+
+use ::config::rules::PointGlob;
+
+pub use adapter::OpcUaAdapter;
+
+/// The entry of the catalog.
+pub const SPEC: ::config::Spec = ::config::Spec {
+    kind: ::config::Kind::Adapter,
+    type_name: "opcua",
+    summary: "Listens to points of an OPC UA server, with security, certificates and no loss over reconnects.",
+    schema: schema::schema,
+    validate: |value, pointer| config::plan(value, pointer).err().unwrap_or_default(),
+    points,
+    claim: |_| None,
+};
+
+/// None where arrays bring points while it runs.
+fn points(value: &serde_json::Value) -> Option<Vec<PointGlob>> {
+    let plan = config::plan(value, "").ok()?;
+    let splits = plan.points.iter().any(|point| point.elements == point::Elements::All);
+    let glob = |point: &point::Point| PointGlob { asset: point.asset_id.clone(), parameter: point.parameter.clone() };
+    (!splits).then(|| plan.points.iter().map(glob).collect())
+}

@@ -1,0 +1,9 @@
+//! OPC UA against a server somebody else wrote: asyncua, on a port and in a folder of its own.
+//!
+//! Needs `SF_TEST_EXTERNAL=1` and a Python with asyncua (`SF_PYTHON`); says `not run` otherwise.
+
+mod coming_back;
+mod listening;
+mod process;
+mod server;
+mod trusting;
