@@ -239,7 +239,8 @@ mod tests {
                         sent[3].push((source, Output::Event(9), Quality::Uncertain));
                     }
                 }
-                let judged = validator.judge_at(0, offset, reading);
+                let mut judged = Judgement::new(reading);
+                validator.judge_at(0, offset, reading, &mut judged);
                 for (output, quality) in outputs(&judged) {
                     if resume.allows(output, offset) {
                         sent[log_of(output)].push((offset, output, quality));

@@ -20,9 +20,15 @@ def metric(name, datatype, value):
     return psp.Metric(timestamp=psp.get_current_timestamp(), name=name, datatype=datatype, value=value)
 
 
+def say(*words):
+    # in one piece: commands are answered from another thread
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
 def asked(_, message):
     for wanted in message.payload.metrics:
-        print("NCMD", wanted.name, wanted.value, flush=True)
+        say("NCMD", wanted.name, wanted.value)
 
 
 births = [
@@ -35,7 +41,7 @@ births = [
 edge = psp.EdgeNode(group, node, births, cmd_callback=asked)
 edge.connect("127.0.0.1", port=port)
 time.sleep(0.3)
-print("ready", flush=True)
+say("ready")
 for line in sys.stdin:
     words = line.split()
     if words[0] == "data":
@@ -47,4 +53,4 @@ for line in sys.stdin:
         edge.update_device("drive", [metric("speed", psp.DataType.FLOAT, float(words[1]))])
     elif words[0] == "nodevice":
         edge.deregister("drive")
-    print("done", flush=True)
+    say("done")

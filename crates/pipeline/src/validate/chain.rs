@@ -42,31 +42,34 @@ impl Checks {
     }
 }
 
-/// Judges a reading against what its point remembers.
+/// Judges a reading against what its point remembers. `judgement` is a new one, filled in place: it is too large to be
+/// handed about by value for every reading.
 pub(super) fn judge(
     checks: &Checks,
     point: &mut Point,
     reading: &Reading<'_>,
     around: Around,
     arrival: Arrival,
-) -> Judgement {
-    let mut judgement = Judgement::new(reading);
+    judgement: &mut Judgement,
+) {
     if reading.quality == Quality::Bad {
         judgement.verdict = Verdict::Reject(Rejection::Source);
         lose(point);
-        return judgement;
+        return;
     }
     if checks.unknown {
         let dead = arrival.unknown_points == UnknownPoints::DeadLetter;
         let quality = if dead { Quality::Bad } else { Quality::Suspect };
         let finding = Finding::always(quality, reason::UNCONFIGURED);
         if dead {
-            return judgement.reject(finding);
+            judgement.reject(finding);
+            return;
         }
         judgement.add(finding);
     }
     if let Some(finding) = type_of(checks, reading, around).or_else(|| presence::check(&reading.value)) {
-        return judgement.reject(finding);
+        judgement.reject(finding);
+        return;
     }
     if let Some(further) = &checks.further
         && let Some(expected) = further.unit.as_ref().filter(|expected| checks.is_on(expected.rule, around))
@@ -74,7 +77,10 @@ pub(super) fn judge(
         match expected.check(reading.unit, &reading.value) {
             unit::Compared::Same => {}
             unit::Compared::Converted(value) => judgement.converted = Some(value),
-            unit::Compared::Wrong(finding) => return judgement.reject(finding),
+            unit::Compared::Wrong(finding) => {
+                judgement.reject(finding);
+                return;
+            }
         }
     }
     match device_time::check(reading) {
@@ -94,7 +100,7 @@ pub(super) fn judge(
         duplicate::Seen::New => {}
         duplicate::Seen::Duplicate => {
             judgement.verdict = Verdict::Duplicate;
-            return judgement;
+            return;
         }
         duplicate::Seen::Conflict => judgement.add(Finding::always(Quality::Suspect, reason::DUP_CONFLICT)),
     }
@@ -105,7 +111,8 @@ pub(super) fn judge(
         && checks.is_on(range.rule, around)
     {
         if finding.quality == Quality::Bad {
-            return judgement.reject(finding);
+            judgement.reject(finding);
+            return;
         }
         judgement.add(finding);
     }
@@ -114,7 +121,8 @@ pub(super) fn judge(
         && let Some(finding) = allowed.check(&value, reading.value_label)
     {
         if finding.quality == Quality::Bad {
-            return judgement.reject(finding);
+            judgement.reject(finding);
+            return;
         }
         judgement.add(finding);
     }
@@ -129,12 +137,13 @@ pub(super) fn judge(
             rate::Compared::Marked(finding) => judgement.add(finding),
             rate::Compared::Rejected(finding, level) => {
                 point.extras.get_or_insert_default().rejected = Some(level);
-                return judgement.reject(finding);
+                judgement.reject(finding);
+                return;
             }
         }
     }
     if let Some(further) = &checks.further {
-        compare_with_history(checks, further, point, number, around, &mut judgement);
+        compare_with_history(checks, further, point, number, around, judgement);
     }
     if let Some(interval) = checks.expected_interval
         && !arrival.stepped
@@ -143,8 +152,7 @@ pub(super) fn judge(
         judgement.gap = gap.map(|gap| gap.shifted(arrival.shift));
     }
     judgement.late = device_time::is_late(time, point.newest);
-    remember(checks, point, reading, &value, &judgement, arrival);
-    judgement
+    remember(checks, point, reading, &value, judgement, arrival);
 }
 
 fn type_of(checks: &Checks, reading: &Reading<'_>, around: Around) -> Option<Finding> {

@@ -63,7 +63,9 @@ impl Judgement {
         !self.codes.is_empty() || self.late || self.gap.is_some() || self.converted.is_some()
     }
 
-    pub(super) fn new(reading: &Reading<'_>) -> Self {
+    /// Nothing found yet.
+    #[inline]
+    pub fn new(reading: &Reading<'_>) -> Self {
         Self {
             verdict: Verdict::Forward,
             quality: reading.quality,
@@ -81,10 +83,6 @@ impl Judgement {
         }
     }
 
-    pub(super) fn past(reading: &Reading<'_>) -> Self {
-        Self { verdict: Verdict::Past, ..Self::new(reading) }
-    }
-
     /// Takes a finding in; the worst one decides quality and reason.
     pub(super) fn add(&mut self, finding: Finding) {
         self.codes.push(finding.code);
@@ -94,10 +92,9 @@ impl Judgement {
         }
     }
 
-    pub(super) fn reject(mut self, finding: Finding) -> Self {
+    pub(super) fn reject(&mut self, finding: Finding) {
         self.quality = Quality::Bad;
         self.reason = Some(finding.code);
         self.verdict = Verdict::Reject(Rejection::Found(finding));
-        self
     }
 }

@@ -170,21 +170,17 @@ impl<'c> Desk<'c> {
             let now = self.validator.arrival(lane, reading);
             self.advance(batch, lane, offset, now)?;
         }
+        let reading = match &decoded {
+            Some(Ok(reading)) => reading,
+            Some(Err(error)) => return self.undecodable(producer, batch, record, lane, *error, Some(id)),
+            None => return self.letter(producer, batch, record, lane, None, &given_up(Some(id))),
+        };
+        let mut judged = Judgement::new(reading);
         let Self { validator, tally, .. } = self;
-        let judged = decoded.and_then(|decoded| match decoded {
-            Ok(reading) => {
-                let judged = strikes::guarded(|| validator.judge_at(lane, offset, &reading), || tally.panics += 1)?;
-                Some(Ok((reading, judged)))
-            }
-            Err(error) => Some(Err(error)),
-        });
-        match judged {
-            Some(Ok((reading, judged))) => self.judged(producer, batch, record, lane, (id, payload), &reading, &judged),
-            Some(Err(error)) => self.undecodable(producer, batch, record, lane, error, Some(id)),
-            None => {
-                let refusal = given_up(Some(id));
-                self.letter(producer, batch, record, lane, None, &refusal)
-            }
+        let judge = || validator.judge_at(lane, offset, reading, &mut judged);
+        match strikes::guarded(judge, || tally.panics += 1) {
+            Some(()) => self.judged(producer, batch, record, lane, (id, payload), reading, &judged),
+            None => self.letter(producer, batch, record, lane, None, &given_up(Some(id))),
         }
     }
 
