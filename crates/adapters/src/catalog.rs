@@ -36,4 +36,38 @@ mod tests {
             assert!(unknown.is_empty(), "{}: {unknown:?}", spec.type_name);
         }
     }
+
+    // The three points a table begins with are good ones, and what is exported is what is read back.
+    #[test]
+    fn tables_of_points_come_back_as_they_were() {
+        let settings = |type_name: &str| {
+            let connection = match type_name {
+                "modbus_tcp" => serde_json::json!({"host": "10.0.0.5"}),
+                "modbus_rtu" => serde_json::json!({"serial": {"port": "/dev/ttyUSB0", "baud": 9600}}),
+                "mqtt" => serde_json::json!({"url": "mqtt://10.0.0.5", "allow_insecure": true}),
+                _ => serde_json::json!({"url": "opc.tcp://10.0.0.5:4840"}),
+            };
+            let mut settings = connection.as_object().unwrap().clone();
+            settings.insert("adapter_id".to_owned(), "a".into());
+            settings.insert("adapter_type".to_owned(), type_name.into());
+            serde_json::Value::Object(settings)
+        };
+        let mut seen = Vec::new();
+        for (spec, table) in SPECS.iter().filter_map(|spec| Some((spec, spec.table?))) {
+            seen.push(spec.type_name);
+            let columns = table.columns(&(spec.schema)());
+            let read = |text: &str, points: &[serde_json::Value]| {
+                let parsed = config::table::parse(text, &columns).unwrap();
+                config::table::merge(&table, points, &parsed, true).unwrap()
+            };
+            let examples: Vec<serde_json::Value> = serde_json::from_str(table.examples).unwrap();
+            let began = read(&table.example(&columns), &[]);
+            assert_eq!((&began.points, began.changes.len()), (&examples, 3), "{}", spec.type_name);
+            let problems = (spec.validate)(&table.with_points(&settings(spec.type_name), began.points), "");
+            assert!(problems.is_empty(), "{}: {problems:?}", spec.type_name);
+            let again = read(&config::table::export(&table, &columns, &examples), &examples);
+            assert_eq!((again.points, again.changes), (examples, vec![]), "{}", spec.type_name);
+        }
+        assert_eq!(seen, ["modbus_tcp", "modbus_rtu", "mqtt", "opcua"]);
+    }
 }

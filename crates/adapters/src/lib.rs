@@ -30,6 +30,7 @@ pub mod sample;
 pub mod schedule;
 pub mod simulated;
 pub mod stamping;
+pub mod templates;
 pub mod transitions;
 
 pub use error::Error;

@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 
-use crate::Problem;
 use crate::rules::PointGlob;
+use crate::{Problem, Table};
 
 /// Source or destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +64,8 @@ pub struct Spec {
     pub validate: fn(&Value, &str) -> Vec<Problem>,
     /// The points valid settings bring; `None` for a component that learns them while it runs, and for sinks.
     pub points: fn(&Value) -> Option<Vec<PointGlob>>,
+    /// What of the settings people keep in spreadsheets.
+    pub table: Option<Table>,
     /// What valid settings lay claim to.
     pub claim: fn(&Value) -> Option<Claim>,
 }

@@ -89,7 +89,7 @@ pub fn parse_rules(text: &str) -> Result<(Validation, Alarms), Vec<Problem>> {
 }
 
 /// JSON when it looks like JSON, YAML otherwise; the parser's message names line and column.
-fn parse_text(text: &str) -> Result<Value, String> {
+pub(crate) fn parse_text(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('{') {
         serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
     } else {
@@ -289,6 +289,7 @@ mod tests {
             schema: || Value::Null,
             validate: check,
             points: |_| None,
+            table: None,
             claim: |value| {
                 let port = value.get("port")?.as_i64()?;
                 Some(Claim { what: format!("port {port}"), alone: value["alone"] == true })

@@ -198,6 +198,7 @@ mod tests {
             schema: || Value::Null,
             validate: |_, _| Vec::new(),
             points: |_| None,
+            table: None,
             claim: |_| None,
         };
         let catalog = Catalog::new([accept(Kind::Adapter, "modbus_tcp"), accept(Kind::Sink, "timescale")]);

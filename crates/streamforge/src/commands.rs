@@ -34,6 +34,12 @@ pub(crate) enum Command {
     Check(Check),
     /// Read one address of a device and show all ways to decode it, or listen to a broker for some seconds
     Probe(Probe),
+    /// The points of an adapter as a table for a spreadsheet, and back
+    #[command(subcommand)]
+    Points(Points),
+    /// Adapters to begin with: fill a few slots, get the settings
+    #[command(subcommand)]
+    Template(Template),
     /// Look at a stream and administer it
     #[command(subcommand)]
     Ctl(ctl::Ctl),
@@ -86,6 +92,74 @@ pub(crate) enum Sim {
 pub(crate) struct Check {
     /// Gateway document, JSON or YAML
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Points {
+    /// Write the points of an adapter as a table (CSV, every setting a column)
+    Export(Export),
+    /// Lay a table over the points of an adapter; shows what would change, and changes the document with --write
+    Import(Import),
+    /// Write a table with three points of an adapter type to begin with
+    Example(Example),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// Gateway document, JSON or YAML
+    pub(crate) document: PathBuf,
+    /// Name of the adapter
+    pub(crate) adapter: String,
+    /// File to write; standard output when absent
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// Gateway document, JSON or YAML
+    pub(crate) document: PathBuf,
+    /// Name of the adapter
+    pub(crate) adapter: String,
+    /// Table with commas, semicolons or tabs; - for standard input
+    pub(crate) table: PathBuf,
+    /// Points without a line in the table go
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Change the document; all of it but the points of this adapter stays as it is
+    #[arg(long)]
+    pub(crate) write: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Example {
+    /// Adapter type: modbus_tcp, modbus_rtu, opcua, mqtt
+    pub(crate) adapter_type: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Template {
+    /// All templates
+    List,
+    /// The slots of a template
+    Show {
+        /// Name of the template
+        id: String,
+    },
+    /// The settings a filled template makes, ready for a gateway document
+    Fill(Fill),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fill {
+    /// Name of the template
+    pub(crate) id: String,
+    /// Fill a slot: --set host=192.168.1.50
+    #[arg(long = "set", value_name = "SLOT=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Add the adapter to this gateway document; the rest of it stays as it is
+    #[arg(long, value_name = "DOCUMENT")]
+    pub(crate) add_to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,8 +6,10 @@ mod context;
 mod ctl;
 mod demo;
 mod exit;
+mod points;
 mod roles;
 mod say;
+mod template;
 mod up;
 
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Command, Sim};
 use crate::exit::{BAD_CONFIG, BUG, Failure, TRY_AGAIN};
-use crate::{check, context, ctl, say, up};
+use crate::{check, context, ctl, points, say, template, up};
 
 /// Runs the command to its end.
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
@@ -46,6 +46,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             let runtime = runtime(1)?;
             runtime.block_on(probe(&options.url, options.scan))
         }
+        Command::Points(command) => points::run(command),
+        Command::Template(command) => template::run(command),
         Command::Ctl(command) => ctl::run(command),
         Command::Catalog => check::catalog_json(),
     }

@@ -39,7 +39,21 @@ pub const SPEC: ::config::Spec = ::config::Spec {
     schema: schema::schema,
     validate: |value, pointer| config::plan_of(value, pointer, false).err().unwrap_or_default(),
     points,
+    table: Some(TABLE),
     claim: transport::claim,
+};
+
+const TABLE: ::config::Table = ::config::Table {
+    list: "points",
+    identity: &["asset_id", "parameter"],
+    short: Some(::config::table::Short { setting: "registers", full: point::in_full }),
+    examples: r#"[
+        {"asset_id": "press_7", "parameter": "temperature", "address": "40001", "type": "float32", "unit": "celsius"},
+        {"asset_id": "press_7", "parameter": "pressure", "address": {"table": "input", "number": 3}, "type": "int16",
+            "unit": "bar", "scale": 0.1},
+        {"asset_id": "press_7", "parameter": "state", "address": "40010", "type": "uint16", "edge": "change",
+            "states": {"0": "off", "1": "running", "2": "fault"}}
+    ]"#,
 };
 
 /// The entry of the catalog for serial lines.
@@ -50,6 +64,7 @@ pub const SERIAL: ::config::Spec = ::config::Spec {
     schema: schema::serial_schema,
     validate: |value, pointer| config::plan_of(value, pointer, true).err().unwrap_or_default(),
     points,
+    table: Some(TABLE),
     claim: transport::claim,
 };
 

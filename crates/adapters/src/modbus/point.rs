@@ -106,6 +106,16 @@ pub fn full(value: &Value, pointer: &str, defaults: Defaults) -> Result<Point, V
     }
 }
 
+/// A point of the short form in the full one.
+pub fn in_full(address: &str, value: &Value) -> Value {
+    let mut point = value.as_object().cloned().unwrap_or_default();
+    if let Some(parameter) = point.remove("param") {
+        point.insert("parameter".to_owned(), parameter);
+    }
+    point.insert("address".to_owned(), Value::from(address));
+    Value::Object(point)
+}
+
 /// Reads a point of the document's flat form: key `"40001"`, value `{"param", "unit", "type"}` (MB-43).
 pub fn flat(address: &str, value: &Value, pointer: &str, defaults: Defaults) -> Result<Point, Vec<Problem>> {
     let mut object = Object::new(value, pointer);

@@ -196,6 +196,7 @@ pub struct PointSettings {
     /// Name of the measured quantity.
     pub parameter: String,
     /// `"40001"`, `"400001"`, `"40001.3"`, `"%MW0"`, or `{table, offset}` counted from 0, or `{table, number}` counted from 1.
+    #[schemars(extend("anyOf" = [{ "type": "string" }, { "type": "object" }]))]
     pub address: Value,
     /// Data type; a coil or discrete input needs none.
     #[schemars(rename = "type")]
@@ -222,6 +223,7 @@ pub struct PointSettings {
     /// Order of the bytes in a word, for manuals that give a pair.
     pub byte_order: Option<End>,
     /// Bits that count, before scaling: a number or hexadecimal such as `"0x0FFF"`.
+    #[schemars(extend("anyOf" = [{ "type": "integer" }, { "type": "string" }, { "type": "null" }]))]
     pub mask: Option<Value>,
     /// Places the masked bits are moved to the right.
     #[schemars(range(min = 0, max = 31))]

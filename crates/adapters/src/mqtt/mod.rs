@@ -37,5 +37,20 @@ pub const SPEC: ::config::Spec = ::config::Spec {
     validate: |value, pointer| config::plan(value, pointer).err().unwrap_or_default(),
     // topics bring points while it runs
     points: |_| None,
+    table: Some(TABLE),
     claim: |_| None,
+};
+
+/// Filters with what their messages are.
+const TABLE: ::config::Table = ::config::Table {
+    list: "subscriptions",
+    identity: &["filter"],
+    short: None,
+    examples: r#"[
+        {"filter": "tele/+/+", "topic": "tele/{asset}/{param}", "payload": "number"},
+        {"filter": "plant/+/state", "topic": "plant/{asset}/state", "payload": "json", "fields":
+            [{"path": "/temperature", "parameter": "temperature", "unit": "celsius"}]},
+        {"filter": "lab/scale_1", "asset_id": "scale_1", "payload": "json", "qos": 1, "time":
+            {"path": "/ts", "format": "epoch_ms"}, "fields": [{"path": "/weight", "parameter": "weight", "unit": "kg"}]}
+    ]"#,
 };

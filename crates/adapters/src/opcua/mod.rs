@@ -37,7 +37,22 @@ pub const SPEC: ::config::Spec = ::config::Spec {
     schema: schema::schema,
     validate: |value, pointer| config::plan(value, pointer).err().unwrap_or_default(),
     points,
+    table: Some(TABLE),
     claim: |_| None,
+};
+
+const TABLE: ::config::Table = ::config::Table {
+    list: "points",
+    identity: &["asset_id", "parameter"],
+    short: None,
+    examples: r#"[
+        {"asset_id": "press_7", "parameter": "temperature", "node": "nsu=urn:example:press;s=Temperature", "unit": "celsius",
+            "sampling_interval_ms": 500},
+        {"asset_id": "press_7", "parameter": "pressure", "node": "nsu=urn:example:press;s=Pressure", "unit": "bar",
+            "deadband": {"type": "absolute", "value": 0.05}},
+        {"asset_id": "press_7", "parameter": "mode", "node": "nsu=urn:example:press;s=Mode", "type": "int",
+            "states": {"0": "off", "1": "running", "2": "fault"}}
+    ]"#,
 };
 
 /// None where arrays bring points while it runs.

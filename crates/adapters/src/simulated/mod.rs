@@ -28,6 +28,7 @@ pub const SPEC: Spec = Spec {
     schema: schema::schema,
     validate: |value, pointer| plan(value, pointer).err().unwrap_or_default(),
     points: |value| plan(value, "").ok().map(|plan| plan.points()),
+    table: None,
     claim: |_| None,
 };
 

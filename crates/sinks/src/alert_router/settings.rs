@@ -16,6 +16,7 @@ pub const SPEC: Spec = Spec {
     schema: || schemars::schema_for!(RouterSettings).to_value(),
     validate: |value, pointer| super::plan::plan(value, pointer).err().unwrap_or_default(),
     points: |_| None,
+    table: None,
     claim: |_| None,
 };
 

@@ -22,6 +22,7 @@ pub const SPEC: Spec = Spec {
     schema: || schemars::schema_for!(KafkaSettings).to_value(),
     validate: |value, pointer| plan(value, pointer).err().unwrap_or_default(),
     points: |_| None,
+    table: None,
     claim: |_| None,
 };
 

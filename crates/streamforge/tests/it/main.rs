@@ -20,6 +20,7 @@ mod kills;
 mod ledger_ctl;
 mod mqtt;
 mod outage;
+mod points;
 mod pymodbus;
 mod replication;
 mod resources;
