@@ -9,6 +9,7 @@
 
 pub mod adapter;
 pub mod catalog;
+pub mod commission;
 pub mod common;
 pub mod device;
 pub mod edges;

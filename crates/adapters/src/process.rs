@@ -110,7 +110,7 @@ fn secret(name: &str, pointer: &str, ctx: &daemon::Context) -> Result<String, Er
 }
 
 /// Name of this machine, as certificates have it.
-fn host_name() -> String {
+pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }

@@ -95,6 +95,14 @@ pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
     if problems.is_empty() { Ok(Plan { common, broker, source }) } else { Err(problems) }
 }
 
+/// Reads the settings of the broker alone: for a look at one there are no subscriptions yet.
+pub fn broker(value: &Value) -> Result<BrokerPlan, Vec<Problem>> {
+    let mut object = Object::new(value, "");
+    let broker = read_broker(&mut object);
+    let problems = object.finish();
+    if problems.is_empty() { Ok(broker) } else { Err(problems) }
+}
+
 fn read_broker(object: &mut Object<'_>) -> BrokerPlan {
     let tls_value = object.value("tls");
     let url = object.required_text("url").unwrap_or_default();
