@@ -24,6 +24,7 @@ pub mod notice;
 pub mod opcua;
 pub mod outbox;
 pub mod outlet;
+pub mod preview;
 pub mod process;
 pub mod publishing;
 pub mod pump;

@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Browse(Box<commission::Browse>),
     /// Listen to an MQTT broker for a while: topics, rates, what is in the payloads, or print it as subscriptions to configure
     Listen(Box<commission::Listen>),
+    /// Run an adapter of a draft and show its values; nothing is published, and it stops by itself
+    Preview(commission::Preview),
     /// Look at a stream and administer it
     #[command(subcommand)]
     Ctl(ctl::Ctl),

@@ -54,6 +54,10 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             let runtime = runtime(1)?;
             runtime.block_on(commission::listen(&options))
         }
+        Command::Preview(options) => {
+            let runtime = runtime(1)?;
+            runtime.block_on(commission::preview(&options))
+        }
         Command::Ctl(command) => ctl::run(command),
         Command::Catalog => check::catalog_json(),
     }

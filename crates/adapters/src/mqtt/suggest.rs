@@ -58,10 +58,11 @@ pub fn propose(listened: &Listened) -> Proposals {
         }
     }
     proposals.groups = groups.into_iter().collect();
+    let all: Vec<&str> = listened.topics.keys().map(String::as_str).collect();
     for members in sets(&mappable) {
         match members.as_slice() {
             [one] => proposals.subscriptions.push(single(one, mappable[one])),
-            many => match together(many, &mappable) {
+            many => match together(many, &mappable, &all) {
                 Some(proposal) => proposals.subscriptions.push(proposal),
                 None => proposals.subscriptions.extend(many.iter().map(|one| single(one, mappable[one]))),
             },
@@ -87,15 +88,21 @@ fn kind_of(topic: &Topic) -> Kind {
     topic.shape.as_ref().map_or(Kind::Mixed, |shape| shape.kind)
 }
 
-/// The level that names the asset: of plain values the one before the last, of JSON the one that differs most.
-fn asset_level(kind: Kind, names: &[&str]) -> Option<usize> {
-    let count = names.first()?.split('/').count();
+/// The levels that may differ within one subscription. Of plain values the last, which is the parameter, and the one before,
+/// which is the asset; of JSON the one that differs most. No filter is proposed that means everything.
+fn levels_that_differ(kind: Kind, names: &[&str]) -> Vec<usize> {
+    let count = names.first().map_or(0, |name| name.split('/').count());
     if kind != Kind::Json {
-        return count.checked_sub(2);
+        return match count {
+            0 | 1 => Vec::new(),
+            2 => vec![1],
+            more => vec![more - 2, more - 1],
+        };
     }
     let groups = |level: usize| names.iter().map(|name| masked(name, &[level])).collect::<BTreeSet<_>>().len();
     // at equal effect the last one: the first levels are sites and areas
-    (0..count).rev().min_by_key(|level| groups(*level)).filter(|level| groups(*level) < names.len())
+    let best = (0..count).rev().min_by_key(|level| groups(*level)).filter(|level| groups(*level) < names.len());
+    best.filter(|_| count > 1).into_iter().collect()
 }
 
 fn masked(name: &str, levels: &[usize]) -> String {
@@ -107,19 +114,20 @@ fn masked(name: &str, levels: &[usize]) -> String {
 fn sets<'n>(topics: &BTreeMap<&'n str, &Topic>) -> Vec<Vec<&'n str>> {
     let mut alike: BTreeMap<(usize, &str, Kind), Vec<&'n str>> = BTreeMap::new();
     for (name, topic) in topics {
-        let first = name.split('/').next().unwrap_or_default();
-        // a level in front that differs may be the asset as well, where there are only two
+        let kind = kind_of(topic);
         let levels = name.split('/').count();
-        let first = if levels > 2 { first } else { "" };
-        alike.entry((levels, first, kind_of(topic))).or_default().push(name);
+        // a level in front that differs may be the asset as well, where there are only two
+        let is_open = levels == 2 && kind == Kind::Json;
+        let first = if is_open { "" } else { name.split('/').next().unwrap_or_default() };
+        alike.entry((levels, first, kind)).or_default().push(name);
     }
     let mut sets = Vec::new();
-    for ((levels, _, kind), names) in alike {
-        let Some(level) = asset_level(kind, &names) else {
+    for ((_, _, kind), names) in alike {
+        let mask = levels_that_differ(kind, &names);
+        if mask.is_empty() {
             sets.extend(names.into_iter().map(|name| vec![name]));
             continue;
-        };
-        let mask = if kind == Kind::Json { vec![level] } else { vec![level, levels - 1] };
+        }
         let mut by_mask: BTreeMap<String, Vec<&'n str>> = BTreeMap::new();
         for name in names {
             by_mask.entry(masked(name, &mask)).or_default().push(name);
@@ -129,34 +137,35 @@ fn sets<'n>(topics: &BTreeMap<&'n str, &Topic>) -> Vec<Vec<&'n str>> {
     sets
 }
 
-/// One subscription for several topics, if its filter means these alone.
-fn together(names: &[&str], topics: &BTreeMap<&str, &Topic>) -> Option<Proposal> {
+/// One subscription for several topics, if its filter means these alone of all that were heard.
+fn together(names: &[&str], topics: &BTreeMap<&str, &Topic>, all: &[&str]) -> Option<Proposal> {
     let first = *names.first()?;
     let levels: Vec<&str> = first.split('/').collect();
     let kind = kind_of(topics[first]);
     let differs = |place: usize| names.iter().any(|name| name.split('/').nth(place) != levels.get(place).copied());
-    let varying: Vec<usize> = (0..levels.len()).filter(|place| differs(*place)).collect();
-    let is_plain = kind != Kind::Json;
-    let (asset, parameter) =
-        if is_plain { (levels.len().checked_sub(2)?, Some(levels.len() - 1)) } else { (*varying.first()?, None) };
-    let places: Vec<usize> = [Some(asset), parameter].into_iter().flatten().collect();
+    let (asset, parameter) = match (kind, levels.len()) {
+        (Kind::Json, count) => ((0..count).find(|place| differs(*place)), None),
+        (_, 2) => (None, Some(1)),
+        (_, count) => (count.checked_sub(2), Some(count - 1)),
+    };
+    let places: Vec<usize> = [asset, parameter].into_iter().flatten().collect();
     let filter = masked(first, &places);
-    let means = topics.keys().filter(|topic| matches(&filter, topic)).count();
-    let is_template =
-        levels.iter().enumerate().all(|(place, level)| places.contains(&place) || !level.contains(['{', '}']));
-    if means != names.len() || !is_template {
+    let means = all.iter().filter(|topic| matches(&filter, topic)).count();
+    let is_text = |(place, level): (usize, &&str)| places.contains(&place) || !level.contains(['{', '}']);
+    if means != names.len() || !levels.iter().enumerate().all(is_text) {
         return None;
     }
-    let part = |(place, level): (usize, &&str)| match place {
-        _ if place == asset => "{asset}".to_owned(),
-        _ if Some(place) == parameter => "{param}".to_owned(),
+    let part = |(place, level): (usize, &&str)| match Some(place) {
+        place if place == asset => "{asset}".to_owned(),
+        place if place == parameter => "{param}".to_owned(),
         _ => (*level).to_owned(),
     };
     let template = levels.iter().enumerate().map(part).collect::<Vec<_>>().join("/");
     let mut shapes = names.iter().filter_map(|name| topics[name].shape.clone());
     let mut shape = shapes.next()?;
     shapes.for_each(|other| shape.join(other));
-    Some(Proposal { filter, template: Some(template), asset: None, parameter: None, shape, topics: names.len() })
+    let named = asset.is_none().then(|| name_of(levels[0]));
+    Some(Proposal { filter, template: Some(template), asset: named, parameter: None, shape, topics: names.len() })
 }
 
 /// A topic that stands for itself.
@@ -285,11 +294,11 @@ mod tests {
             filters(&proposals),
             [
                 ("alone", None),
-                ("plant/hall/+/state", Some("plant/hall/{asset}/state")),
                 ("tele/+/+", Some("tele/{asset}/{param}")),
+                ("plant/hall/+/state", Some("plant/hall/{asset}/state")),
             ]
         );
-        let plant = &proposals.subscriptions[1];
+        let plant = &proposals.subscriptions[2];
         assert_eq!((plant.stamp(), plant.topics), (Some(("/ts", "epoch_ms")), 2));
         assert_eq!(plant.shape.fields["/t"].holds, Holds::Float);
         assert!(proposals.left_out.is_empty());
@@ -303,6 +312,21 @@ mod tests {
         let names: Vec<&str> = proposals.subscriptions.iter().map(|one| one.filter.as_str()).collect();
         assert_eq!(names.len(), 4, "{names:?}");
         assert!(names.iter().all(|name| !name.contains('+')), "{names:?}");
+        // bytes that nobody can read are in the way as well
+        let beside = heard(&[("a/x/v", "1"), ("a/y/v", "2"), ("a/z/v", "\u{1}")]);
+        assert!(filters(&propose(&beside)).iter().all(|(filter, _)| !filter.contains('+')));
+        // and none that would mean everything
+        let short = heard(&[
+            ("pump/flow", "1"),
+            ("pump/level", "2"),
+            ("fan/speed", "3"),
+            ("a", "{\"v\":1}"),
+            ("b", "{\"v\":1}"),
+        ]);
+        let proposals_of_short = propose(&short);
+        let expected = [("a", None), ("b", None), ("fan/speed", None), ("pump/+", Some("pump/{param}"))];
+        assert_eq!(filters(&proposals_of_short), expected);
+        assert_eq!(proposals_of_short.subscriptions[3].asset.as_deref(), Some("pump"));
         let x = proposals.subscriptions.iter().find(|one| one.filter == "a/x/v").unwrap();
         assert_eq!((x.asset.as_deref(), x.parameter.as_deref()), (Some("x"), Some("v")));
     }
@@ -318,7 +342,7 @@ mod tests {
             ("plant/hall/press_8/state", r#"{"ts":"2026-01-29T10:00:00Z","t":22}"#),
             ("tele/pump_1/flow", "23.5"),
             ("tele/pump_2/flow", "11"),
-            ("odd/\"quoted\u{1b}\"/t: #x", "1"),
+            ("odd/\"quoted\u{1b}\"/t: x", "1"),
             ("/leading/slash", "1.5"),
             ("words", "hello"),
             ("only/stamps", r#"{"ts":1769680800123}"#),

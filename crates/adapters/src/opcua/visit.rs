@@ -18,8 +18,8 @@ use super::hints::{code_in, instead, logins, of_status};
 use super::node::STANDARD;
 use super::session::{Asker, ServerFacts, link_error};
 use super::stack::{
-    EndpointDescription, GetEndpointsRequest, ResponseMessage, Security, SecurityPolicy, UAString, X509, clean, leaf,
-    micros,
+    EndpointDescription, GetEndpointsRequest, Incoming, ResponseMessage, Security, SecurityPolicy, UAString, X509,
+    clean, leaf, micros,
 };
 use super::trust::{Expected, Folders, Own, Refusal, days_left, facts};
 use crate::adapter::LinkError;
@@ -55,10 +55,22 @@ pub struct Visit {
     /// What the server's maker is called.
     pub vendor: String,
     own_certificate: String,
+    is_renewing: bool,
 }
 
 impl Visit {
+    /// For the next question. A walk may take longer than the channel's token lives, so it is renewed on the way (UA-07).
     pub fn asker(&mut self) -> Asker<'_> {
+        // what is wrong with the connection is said by the question
+        while let Ok(Some(incoming)) = self.connection.next_message() {
+            if let Incoming::Opened { renew_after } = incoming {
+                self.connection.renew_at = Instant::now() + renew_after;
+                self.is_renewing = false;
+            }
+        }
+        if !self.is_renewing && Instant::now() >= self.connection.renew_at {
+            self.is_renewing = self.connection.renew(true).is_ok();
+        }
         Asker { deadline: Instant::now() + self.patience, connection: &mut self.connection }
     }
 
@@ -198,7 +210,7 @@ impl Guest {
         let count = facts.namespaces.iter().filter(|uri| *uri != STANDARD).count();
         let words = Words::new(format!("{count} beside the standard's; points name them by address, not by number"));
         course.ok("namespaces", words.with(listed));
-        Ok(Visit { connection, facts, patience, vendor, own_certificate })
+        Ok(Visit { connection, facts, patience, vendor, own_certificate, is_renewing: false })
     }
 
     /// The greeting and the endpoints, over a channel without security that ends with the answer.

@@ -125,14 +125,12 @@ impl Access {
             Login::UserName { .. } => self.password(&folders)?,
             _ => None,
         };
-        let good = std::fs::read_to_string(folders.config().join("gateway.last-good")).ok();
-        let document = good.and_then(|text| config::parse(&text, &check::catalog()).ok());
         Ok(opcua::visit::Guest {
             plan,
             password,
             folders: trust::Folders::new(&folders.state()),
             host_name: adapters::process::host_name(),
-            gateway_id: document.map_or_else(|| "gateway".to_owned(), |document| document.gateway_id),
+            gateway_id: gateway_id(&folders),
         })
     }
 
@@ -180,6 +178,13 @@ impl Access {
         let password = self.password(&self.folders()?)?;
         Ok(mqtt::visit::Guest { plan, password })
     }
+}
+
+/// The name of the gateway of a data folder, as its last good document has it.
+pub(super) fn gateway_id(folders: &Folders) -> String {
+    let good = std::fs::read_to_string(folders.config().join("gateway.last-good")).ok();
+    let document = good.and_then(|text| config::parse(&text, &check::catalog()).ok());
+    document.map_or_else(|| "gateway".to_owned(), |document| document.gateway_id)
 }
 
 /// Options that do not go together, each with its option in the place of its pointer.

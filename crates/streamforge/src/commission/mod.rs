@@ -1,4 +1,4 @@
-//! Looking at a source before it is configured: `probe`, `browse`, `listen`. One file per command.
+//! Looking at a source before it is configured: `probe`, `browse`, `listen`, `preview`. One file per command.
 //!
 //! What is seen is printed, nothing is published and nothing is written but certificates that wait for a person. Results
 //! go to standard output, everything else to standard error.
@@ -6,11 +6,13 @@
 mod access;
 mod browse;
 mod listen;
+mod preview;
 mod probe;
 
 pub(crate) use access::Access;
 pub(crate) use browse::{Browse, browse};
 pub(crate) use listen::{Listen, listen};
+pub(crate) use preview::{Preview, preview};
 pub(crate) use probe::{Probe, probe};
 
 use adapters::commission::stages::{Report, Stage};

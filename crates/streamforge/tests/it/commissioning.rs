@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use serde_json::Value;
 use testkit::mosquitto::{self, Mosquitto};
 
-use crate::harness::{PROGRAM, free_address, not_run, python_available, say};
+use crate::harness::{PROGRAM, Simulator, free_address, not_run, python_available, say};
 
 /// What is in memory beside one page.
 const GROWTH_MAX_KIB: u64 = 4 * 1024;
@@ -77,7 +77,7 @@ fn document(folder: &Path, adapters: &str) -> std::path::PathBuf {
 fn checked(file: &Path) -> String {
     let output = Command::new(PROGRAM).arg("check").arg(file).output().expect("the program starts");
     let said = text(&output.stdout) + &text(&output.stderr);
-    assert!(output.status.success(), "{said}\n{}", std::fs::read_to_string(file).unwrap());
+    assert!(output.status.success(), "{said}\n{}", std::fs::read_to_string(file).expect("a text"));
     said
 }
 
@@ -214,4 +214,106 @@ fn what_was_browsed_is_printed_as_a_document_that_is_good() {
     let draft = text(&points.stdout);
     assert!(draft.contains("asset_id: \"line_1\"") && draft.contains("unit: \"°C\""), "{draft}");
     checked(&document(folder.path(), &draft));
+}
+
+/// Runs `preview` on a draft; its objects, one a line, and how it ended.
+fn previewed(draft: &str, more: &[&str], data: &Path) -> (Vec<Value>, Output) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("draft.yaml");
+    std::fs::write(&file, draft).expect("written");
+    let arguments = [&["preview", file.to_str().expect("a text"), "--json", "--seconds", "3"][..], more].concat();
+    let output = run(&arguments, data);
+    let objects = text(&output.stdout).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    (objects, output)
+}
+
+fn value<'o>(objects: &'o [Value], parameter: &str) -> &'o Value {
+    let found = objects.iter().find(|object| object["parameter"] == parameter);
+    found.unwrap_or_else(|| panic!("no {parameter} in {objects:?}"))
+}
+
+// ui 1.4, step 6
+#[test]
+fn a_draft_for_modbus_shows_values_and_stops_by_itself() {
+    let (device, data) = (Simulator::start(), tempfile::tempdir().unwrap());
+    let draft = format!(
+        "adapter_id: press\nadapter_type: modbus_tcp\nhost: 127.0.0.1\nport: {}\nasset_id: press_7\npoll_interval_ms: 200\npoints:\n\
+         - {{ parameter: temperature, address: \"40001\", type: float32, unit: celsius }}\n\
+         - {{ parameter: nothing, address: \"49999\", type: uint16 }}\n",
+        device.port()
+    );
+    let (objects, output) = previewed(&draft, &[], data.path());
+    assert!(output.status.success(), "{output:?}");
+    let temperature = value(&objects, "temperature");
+    assert_eq!((&temperature["unit"], &temperature["quality"]), (&"celsius".into(), &"GOOD".into()));
+    assert!(temperature["value"].is_f64() && temperature["age_ms"].as_i64().expect("an age") < 3000, "{temperature}");
+    let nothing = value(&objects, "nothing");
+    assert_eq!((&nothing["value"], &nothing["quality"]), (&Value::Null, &"BAD".into()), "{nothing}");
+    assert!(std::fs::read_dir(data.path()).expect("a folder").next().is_none(), "nothing is left in the data folder");
+}
+
+// G-06: every problem with its place, the reason and a hint, before anything is connected
+#[test]
+fn a_wrong_draft_is_told_with_its_place() {
+    let data = tempfile::tempdir().unwrap();
+    let draft = "adapters:\n- adapter_id: a\n  adapter_type: mqtt\n  url: mqtt://127.0.0.1:1\n  subscriptons: []\n";
+    let (_, output) = previewed(draft, &[], data.path());
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let said = text(&output.stdout);
+    assert!(said.contains("/adapters/0/subscriptons: is not a known key (did you mean \"subscriptions\"?)"), "{said}");
+    assert!(said.contains("/adapters/0/url: would send everything readable"), "{said}");
+}
+
+// ui 1.4, step 6; G-01, MQ-02: nothing is published, and what is kept for the adapter stays kept
+#[test]
+fn a_draft_for_mqtt_takes_nothing_from_the_adapter_and_publishes_nothing() {
+    if let Err(why) = mosquitto::available() {
+        return not_run("previewing a broker", &why.to_string());
+    }
+    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let broker = Mosquitto::start(folder.path(), "").unwrap();
+    broker.publish("plant/press_7/state", br#"{"t":21.5,"mode":1}"#, &["-s", "-r"]).unwrap();
+    broker.publish("plant/press_8/state", b"{torn", &["-s", "-r"]).unwrap();
+    let draft = format!(
+        "- adapter_id: a\n  adapter_type: mqtt\n  url: mqtt://127.0.0.1:{}\n  allow_insecure: true\n  client_id: fixed\n  \
+         status_topic: own/status\n  subscriptions:\n  - filter: $share/group/plant/+/state\n    topic: plant/{{asset}}/state\n    \
+         fields: [{{ path: /t, parameter: t, unit: celsius }}]\n",
+        broker.port()
+    );
+    let (objects, output) = previewed(&draft, &[], data.path());
+    assert!(output.status.success(), "{output:?}");
+    let seen = value(&objects, "t");
+    assert_eq!(
+        (&seen["asset_id"], &seen["value"], &seen["unit"]),
+        (&"press_7".into(), &21.5.into(), &"celsius".into())
+    );
+    assert!(objects.iter().any(|object| object["payload"] == "{torn"), "{objects:?}");
+    let log = broker.log();
+    assert!(log.contains("as sf-preview-") && !log.contains("as fixed"), "{log}");
+    assert!(!log.contains("Received PUBLISH from sf-preview") && !log.contains("$share"), "{log}");
+    let dead =
+        previewed(&draft.replace(&broker.port().to_string(), &free_address().port().to_string()), &[], data.path()).1;
+    assert_eq!(dead.status.code(), Some(75));
+    assert!(
+        text(&dead.stderr).contains("no value came") && text(&dead.stderr).contains("streamforge probe"),
+        "{dead:?}"
+    );
+}
+
+// ui 1.4, step 6; UA-25
+#[test]
+fn what_was_browsed_is_previewed() {
+    if let Err(why) = python_available(&["asyncua"]) {
+        return not_run("previewing an OPC UA server", &why);
+    }
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["none"]);
+    server.tell(r#"{"do": "analog", "name": "Temp", "value": 21.5, "unit": "°C", "range": [0, 150]}"#);
+    let browse = ["browse", &server.url, "--security-policy", "None", "--points", "--asset", "Press 7"];
+    let draft = text(&run(&browse, data.path()).stdout);
+    let (objects, output) = previewed(&draft, &[], data.path());
+    assert!(output.status.success(), "{output:?}\n{draft}");
+    let temp = value(&objects, "temp");
+    assert_eq!((&temp["asset_id"], &temp["value"], &temp["unit"]), (&"press_7".into(), &21.5.into(), &"°C".into()));
+    assert_eq!(temp["quality"], "GOOD", "{temp}");
 }
