@@ -298,8 +298,8 @@ pub(crate) mod tests {
         assert_eq!((listened.topics.len(), listened.beyond), (50, 951));
         let notes = listened.notes().join("\n");
         assert!(notes.contains("951 messages to further topics: 50 are kept; --topics"), "{notes}");
-        let fields: String = (0..super::super::shape::FIELDS_MAX).map(|n| format!("\"k{n}\":1,")).collect();
-        let payload = format!("{{{fields}\"z\":1}}");
+        let fields: Vec<String> = (0..=super::super::shape::FIELDS_MAX).map(|n| format!("\"k{n}\":1")).collect();
+        let payload = format!("{{{}}}", fields.join(","));
         let mut listened = Listened::new("#", Duration::from_secs(1), "5", TOPICS_MAX);
         for number in 0..600 {
             listened.take(&message(&format!("t/{number}"), payload.as_bytes(), false));

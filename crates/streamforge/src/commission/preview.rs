@@ -49,7 +49,9 @@ pub(crate) struct Preview {
 #[derive(Debug)]
 struct Seen {
     values: u64,
+    /// Without its age, which grows.
     line: String,
+    device_time: Timestamp,
 }
 
 /// What was shown so far.
@@ -210,11 +212,12 @@ impl Screen {
 
     fn reading(&mut self, reading: &Reading<'_>, now: Timestamp) {
         self.values += 1;
-        let line = line(reading, now);
+        let line = line(reading);
+        let device_time = reading.device_time;
         if self.json {
             say::line(&as_json(reading, now).to_string());
         } else {
-            self.line(&line);
+            self.line(&format!("{line}  {}", age(now.micros_since(device_time))));
         }
         let name = (reading.asset_id.to_owned(), reading.parameter.to_owned());
         if self.points.len() >= POINTS_MAX && !self.points.contains_key(&name) {
@@ -222,7 +225,7 @@ impl Screen {
         }
         let seen = self.points.entry(name).or_default();
         let values = seen.as_ref().map_or(0, |seen| seen.values) + 1;
-        *seen = Some(Seen { values, line });
+        *seen = Some(Seen { values, line, device_time });
     }
 
     /// A line, if this second has room for it.
@@ -239,21 +242,31 @@ impl Screen {
         }
     }
 
+    /// Points that had no value. An array that is split has those of its elements.
+    fn silent(&self) -> Vec<String> {
+        let is_silent = |asset: &String, parameter: &String| {
+            let elements = (asset.clone(), format!("{parameter}."));
+            let first = self.points.range(elements..).next();
+            let is_element = |name: &(String, String)| name.0 == *asset && name.1.starts_with(&format!("{parameter}."));
+            !first.is_some_and(|(name, seen)| is_element(name) && seen.is_some())
+        };
+        let without = self.points.iter().filter(|(_, seen)| seen.is_none());
+        let silent = without.filter(|((asset, parameter), _)| is_silent(asset, parameter));
+        silent.map(|((asset, parameter), _)| format!("{asset}/{parameter}")).collect()
+    }
+
     fn conclude(&self, ctx: &daemon::Context) -> Result<(), Failure> {
-        let silent: Vec<String> = self
-            .points
-            .iter()
-            .filter(|(_, seen)| seen.is_none())
-            .map(|((asset, parameter), _)| format!("{asset}/{parameter}"))
-            .collect();
+        let silent = self.silent();
         if self.json {
             say::line(
                 &json!({ "values": self.values, "refused": self.letters, "without_a_value": silent }).to_string(),
             );
         } else {
             say::line(&format!("\n{} values, nothing was published. The last of each point:", self.values));
+            let now = ctx.clock.now();
             for seen in self.points.values().flatten() {
-                say::line(&format!("x{:<6} {}", seen.values, seen.line));
+                let age = age(now.micros_since(seen.device_time));
+                say::line(&format!("x{:<6} {}  {age}", seen.values, seen.line));
             }
         }
         if self.unshown > 0 {
@@ -287,16 +300,15 @@ fn value_of(reading: &Reading<'_>) -> String {
     }
 }
 
-/// When, what, how good, how old.
-fn line(reading: &Reading<'_>, now: Timestamp) -> String {
+/// What, and how good.
+fn line(reading: &Reading<'_>) -> String {
     let name = format!("{}/{}", reading.asset_id, reading.parameter);
     let unit = reading.unit.map_or_else(String::new, |unit| format!(" {}", shown(unit, 20)));
     let quality = match reading.quality_reason {
         Some(reason) => format!("{} {reason}", reading.quality.as_str()),
         None => reading.quality.as_str().to_owned(),
     };
-    let age = age(now.micros_since(reading.device_time));
-    format!("{name:32}  {:24}  {quality:28}  {age}", format!("{}{unit}", value_of(reading)))
+    format!("{name:32}  {:24}  {quality:28}", format!("{}{unit}", value_of(reading)))
 }
 
 /// How long ago, as a person says it; a source may be ahead of us.
@@ -369,6 +381,21 @@ mod tests {
         assert_eq!(draft(&file, None).unwrap_err().code, USAGE);
         let (_folder, file) = written("- adapter_id: a\n  adapter_type: opcua\n");
         assert_eq!(draft(&file, None).unwrap_err().code, BAD_CONFIG);
+    }
+
+    // UA-23
+    #[test]
+    fn an_array_that_is_split_has_the_values_of_its_elements() {
+        let name = |parameter: &str| ("press".to_owned(), parameter.to_owned());
+        let seen = || Some(Seen { values: 1, line: String::new(), device_time: Timestamp::from_micros(0) });
+        let mut screen = Screen::default();
+        screen.points.extend([
+            (name("zones"), None),
+            (name("zones.0"), seen()),
+            (name("zone"), None),
+            (name("t"), seen()),
+        ]);
+        assert_eq!(screen.silent(), ["press/zone"]);
     }
 
     #[test]

@@ -162,6 +162,9 @@ async fn answering(answer: &'static [u8]) -> (u16, tokio::task::JoinSet<()>) {
     (port, tasks)
 }
 
+/// What is no broker.
+const WEB: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 46\r\n\r\nthe request is none that a web server can read";
+
 // ui 1.4, row Authorise: words for what no broker at hand says
 #[tokio::test]
 async fn codes_of_both_versions_come_in_words() {
@@ -179,7 +182,6 @@ async fn codes_of_both_versions_come_in_words() {
         assert_eq!((stage, outcome), ("login", Outcome::Failed), "{said}");
         assert!(said.contains(words) && said.contains("->"), "{said}");
     }
-    const WEB: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 46\r\n\r\nthe request is none that a web server can read";
     let (port, _tasks) = answering(WEB).await;
     let (stage, _, said) = last(&tested(&guest(port, &json!({"version": "5"})), "#").await);
     assert!(stage == "login" && said.contains("something else listens"), "{said}");
