@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(Node::new(reference("Temp"), &namespaces).identity, None);
         let mut far = reference("Far");
         far.node_id.server_index = 1;
-        far.node_id.namespace_uri = UAString::from("urn:other");
+        far.node_id.namespace_uri = UAString::from(namespaces[0].as_str());
         assert_eq!(Node::new(far, &namespaces).id, None);
     }
 }
