@@ -9,6 +9,7 @@
 
 pub mod adapter;
 pub mod catalog;
+pub mod commission;
 pub mod common;
 pub mod device;
 pub mod edges;
@@ -23,6 +24,7 @@ pub mod notice;
 pub mod opcua;
 pub mod outbox;
 pub mod outlet;
+pub mod preview;
 pub mod process;
 pub mod publishing;
 pub mod pump;

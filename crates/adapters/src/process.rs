@@ -3,6 +3,7 @@
 //! Settings are read and checked before any port is bound. Order at the end: polling stops, what was read goes out to
 //! the stream within [`crate::pump::DRAIN_MAX`], the admin server ends last.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use daemon::admin::Admin;
@@ -46,42 +47,76 @@ pub async fn run(options: Options, ctx: daemon::Context) -> Result<(), Error> {
 
 /// Runs the adapter that `settings` describe; `id`, when given, must be theirs.
 pub async fn run_with(settings: &Value, id: Option<&str>, ctx: daemon::Context) -> Result<(), Error> {
+    Box::pin(with_adapter(settings, &ctx.clone(), false, Serving { id, ctx })).await
+}
+
+/// What is done with an adapter, whichever it is.
+pub(crate) trait Run: Send {
+    fn run<A: Adapter>(
+        self,
+        adapter: A,
+        common: &Common,
+        type_name: &'static str,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// As a process: its readings go to the stream.
+struct Serving<'i> {
+    id: Option<&'i str>,
+    ctx: daemon::Context,
+}
+
+impl Run for Serving<'_> {
+    async fn run<A: Adapter>(self, adapter: A, common: &Common, type_name: &'static str) -> Result<(), Error> {
+        let outlet = open(common, self.id)?;
+        let identity = identity(common, type_name, &self.ctx);
+        Box::pin(serve(adapter, outlet(&self.ctx)?, identity, self.ctx)).await
+    }
+}
+
+/// Makes the adapter that `settings` describe and hands it over. A fleeting one leaves nothing at its source, and nothing
+/// on this machine.
+pub(crate) async fn with_adapter(
+    settings: &Value,
+    ctx: &daemon::Context,
+    fleeting: bool,
+    run: impl Run,
+) -> Result<(), Error> {
     let invalid = |problems| Error::Settings { problems };
     let type_name = settings.get("adapter_type").and_then(Value::as_str).unwrap_or_default();
     if type_name == crate::simulated::SPEC.type_name {
         let plan = crate::simulated::plan(settings, "").map_err(invalid)?;
-        let outlet = open(&plan.common, id)?;
-        let identity = identity(&plan.common, crate::simulated::SPEC.type_name, &ctx);
         let adapter = Simulated::new(&plan, Arc::clone(&ctx.clock));
-        return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
+        return run.run(adapter, &plan.common, crate::simulated::SPEC.type_name).await;
     }
     if let Some(spec) = [crate::modbus::SPEC, crate::modbus::SERIAL].iter().find(|spec| spec.type_name == type_name) {
         let plan = crate::modbus::config::plan(settings, "").map_err(invalid)?;
-        let outlet = open(&plan.common, id)?;
-        let identity = identity(&plan.common, spec.type_name, &ctx);
+        let common = plan.common.clone();
         let mut adapter = ModbusAdapter::new(plan, Arc::clone(&ctx.clock));
-        if let Some(folder) = &ctx.state_dir {
+        if let Some(folder) = ctx.state_dir.as_ref().filter(|_| !fleeting) {
             adapter = adapter.remembering(folder);
         }
-        return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
+        return run.run(adapter, &common, spec.type_name).await;
     }
     if type_name == crate::mqtt::SPEC.type_name {
         let plan = crate::mqtt::config::plan(settings, "").map_err(invalid)?;
-        let outlet = open(&plan.common, id)?;
-        let identity = identity(&plan.common, crate::mqtt::SPEC.type_name, &ctx);
+        let plan = if fleeting { plan.fleeting() } else { plan };
+        let common = plan.common.clone();
         let password = match &plan.broker.password {
             None => None,
-            Some(name) => Some(secret(&name.0, "/password", &ctx)?),
+            Some(name) => Some(secret(&name.0, "/password", ctx)?),
         };
         let adapter = MqttAdapter::new(plan, &ctx.gateway_id, password, Arc::clone(&ctx.clock));
-        return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
+        return run.run(adapter, &common, crate::mqtt::SPEC.type_name).await;
     }
     if type_name == crate::opcua::SPEC.type_name {
-        let plan = crate::opcua::config::plan(settings, "").map_err(invalid)?;
-        let outlet = open(&plan.common, id)?;
-        let identity = identity(&plan.common, crate::opcua::SPEC.type_name, &ctx);
+        let mut plan = crate::opcua::config::plan(settings, "").map_err(invalid)?;
+        if fleeting {
+            plan.back_fill = None; // what was before is not for a look at what is
+        }
+        let common = plan.common.clone();
         let password = match &plan.connection.login {
-            Login::UserName { password, .. } => Some(secret(&password.0, "/login/password", &ctx)?),
+            Login::UserName { password, .. } => Some(secret(&password.0, "/login/password", ctx)?),
             _ => None,
         };
         let Some(state) = &ctx.state_dir else {
@@ -92,7 +127,7 @@ pub async fn run_with(settings: &Value, id: Option<&str>, ctx: daemon::Context) 
         let folders = Folders::new(state);
         let host = host_name();
         let adapter = OpcUaAdapter::new(plan, &ctx.gateway_id, &host, password, folders, Arc::clone(&ctx.clock));
-        return Box::pin(serve(adapter, outlet(&ctx)?, identity, ctx)).await;
+        return run.run(adapter, &common, crate::opcua::SPEC.type_name).await;
     }
     let known: Vec<&str> = crate::catalog::SPECS.iter().map(|spec| spec.type_name).collect();
     let message = format!("{type_name:?} is not one of {}", known.join(", "));
@@ -110,7 +145,7 @@ fn secret(name: &str, pointer: &str, ctx: &daemon::Context) -> Result<String, Er
 }
 
 /// Name of this machine, as certificates have it.
-fn host_name() -> String {
+pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
@@ -146,7 +181,7 @@ fn open(
     })
 }
 
-fn identity(common: &Common, adapter_type: &'static str, ctx: &daemon::Context) -> Identity {
+pub(crate) fn identity(common: &Common, adapter_type: &'static str, ctx: &daemon::Context) -> Identity {
     Identity {
         gateway_id: ctx.gateway_id.clone(),
         adapter_id: common.adapter_id.clone(),
@@ -167,6 +202,25 @@ pub async fn serve<A: Adapter, O: Outlet>(
     let admin = Admin::bind(&ctx, no_further_routes()).await.map_err(|source| Error::Admin { source })?;
     tracing::info!(address = %admin.address(), adapter_id = identity.adapter_id, "health and metrics");
     let admin_stop = CancellationToken::new();
+    let working = async {
+        let left = work(adapter, outlet, identity, &ctx).await;
+        admin_stop.cancel();
+        left
+    };
+    let (left, served) = tokio::join!(working, admin.serve(admin_stop.clone()));
+    if let Err(error) = served {
+        tracing::warn!(%error, "health and metrics ended early");
+    }
+    if left > 0 { Err(Error::Undelivered { readings: left }) } else { Ok(()) }
+}
+
+/// Runs an adapter with its host and its pump until the context's stop; how many samples were left behind.
+pub(crate) async fn work<A: Adapter, O: Outlet>(
+    adapter: A,
+    outlet: O,
+    identity: Identity,
+    ctx: &daemon::Context,
+) -> u64 {
     let metrics = AdapterMetrics::register(&ctx.metrics);
     let outbox = Outbox::new(adapter.tags().len());
     let tags = adapter.tags().to_vec();
@@ -188,16 +242,8 @@ pub async fn serve<A: Adapter, O: Outlet>(
         outbox.close();
     };
     let pump = Pump { outlet, outbox: &outbox, tags: &tags, identity, metrics, board: &ctx.board };
-    let work = async {
-        let ((), left) = tokio::join!(polling, pump.run(ctx.stop.clone()));
-        admin_stop.cancel();
-        left
-    };
-    let (left, served) = tokio::join!(work, admin.serve(admin_stop.clone()));
-    if let Err(error) = served {
-        tracing::warn!(%error, "health and metrics ended early");
-    }
-    if left > 0 { Err(Error::Undelivered { readings: left }) } else { Ok(()) }
+    let ((), left) = tokio::join!(polling, pump.run(ctx.stop.clone()));
+    left
 }
 
 /// No routes beyond the standard ones.

@@ -62,20 +62,21 @@ pub struct Document {
 
 /// Reads a document from JSON or YAML text: the document, or every problem in it.
 pub fn parse(text: &str, catalog: &Catalog) -> Result<Document, Vec<Problem>> {
+    read(&parse_value(text)?, catalog)
+}
+
+/// Reads JSON or YAML text, whatever it says.
+pub fn parse_value(text: &str) -> Result<Value, Vec<Problem>> {
     if text.len() > DOCUMENT_BYTES_MAX {
         return Err(vec![Problem::new("", "too_large", format!("longer than {DOCUMENT_BYTES_MAX} bytes"), "")]);
     }
-    let value = parse_text(text).map_err(|message| vec![Problem::new("", "syntax", message, "")])?;
-    read(&value, catalog)
+    parse_text(text).map_err(|message| vec![Problem::new("", "syntax", message, "")])
 }
 
 /// Reads the sections `validation` and `alarms` out of a file that holds them alone or is a whole document. What is not
 /// there checks nothing. The points of adapters are not known here, so no point is unknown.
 pub fn parse_rules(text: &str) -> Result<(Validation, Alarms), Vec<Problem>> {
-    if text.len() > DOCUMENT_BYTES_MAX {
-        return Err(vec![Problem::new("", "too_large", format!("longer than {DOCUMENT_BYTES_MAX} bytes"), "")]);
-    }
-    let value = parse_text(text).map_err(|message| vec![Problem::new("", "syntax", message, "")])?;
+    let value = parse_value(text)?;
     if value.get("validation").is_none() && value.get("alarms").is_none() {
         let hint = "write validation: { rules: [ ... ] } or alarms: { rules: [ ... ] }, or give a whole document";
         return Err(vec![Problem::new("", "empty", "holds neither validation nor alarms", hint)]);

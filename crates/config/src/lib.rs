@@ -23,7 +23,7 @@ pub use aggregation::Aggregation;
 pub use alarms::{AlarmRule, Alarms};
 pub use catalog::{Catalog, Claim, Kind, Spec};
 pub use clock::ClockSettings;
-pub use document::{Component, Document, StreamMode, parse, parse_rules};
+pub use document::{Component, Document, StreamMode, parse, parse_rules, parse_value};
 pub use external::External;
 pub use problem::Problem;
 pub use read::Object;

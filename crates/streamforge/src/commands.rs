@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::ctl;
+use crate::{commission, ctl};
 
 /// StreamForge: an industrial data gateway. Reads machines, keeps every value in a durable local stream, validates,
 /// aggregates, and delivers with nothing lost.
@@ -32,8 +32,14 @@ pub(crate) enum Command {
     Sim(Sim),
     /// Check a gateway document and print every problem in it
     Check(Check),
-    /// Read one address of a device and show all ways to decode it, or listen to a broker for some seconds
-    Probe(Probe),
+    /// Test the way to a source, stage by stage: an OPC UA server, an MQTT broker, an address of a Modbus device
+    Probe(Box<commission::Probe>),
+    /// Walk through what an OPC UA server has, with values and units, or print it as points to configure
+    Browse(Box<commission::Browse>),
+    /// Listen to an MQTT broker for a while: topics, rates, what is in the payloads, or print it as subscriptions to configure
+    Listen(Box<commission::Listen>),
+    /// Run an adapter of a draft and show its values; nothing is published, and it stops by itself
+    Preview(commission::Preview),
     /// The points of an adapter as a table for a spreadsheet, and back
     #[command(subcommand)]
     Points(Points),
@@ -160,15 +166,4 @@ pub(crate) struct Fill {
     /// Add the adapter to this gateway document; the rest of it stays as it is
     #[arg(long, value_name = "DOCUMENT")]
     pub(crate) add_to: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Probe {
-    /// modbus://HOST[:PORT]/UNIT?address=40001[&type=float32], or mqtts://HOST[:PORT]?filter=plant/%23[&seconds=10]
-    /// [&username=NAME][&ca_file=PATH] with the password in SF_MQTT_PASSWORD; a serial line is
-    /// modbus+rtu:///dev/ttyUSB0?unit=1&address=40001[&baud=9600&parity=none&stop_bits=1]
-    pub(crate) url: String,
-    /// Modbus: show this many registers from the address on, in all byte orders, ten at a time and five times a second
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=i64::from(adapters::scan::COUNT_MAX)))]
-    pub(crate) scan: Option<u16>,
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod commands;
+mod commission;
 mod context;
 mod ctl;
 mod demo;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::{Command, Sim};
 use crate::exit::{BAD_CONFIG, BUG, Failure, TRY_AGAIN};
-use crate::{check, context, ctl, points, say, template, up};
+use crate::{check, commission, context, ctl, points, template, up};
 
 /// Runs the command to its end.
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
@@ -44,31 +44,25 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Check(options) => check::check(&options.file),
         Command::Probe(options) => {
             let runtime = runtime(1)?;
-            runtime.block_on(probe(&options.url, options.scan))
+            runtime.block_on(commission::probe(&options))
+        }
+        Command::Browse(options) => {
+            let runtime = runtime(1)?;
+            runtime.block_on(commission::browse(&options))
+        }
+        Command::Listen(options) => {
+            let runtime = runtime(1)?;
+            runtime.block_on(commission::listen(&options))
+        }
+        Command::Preview(options) => {
+            let runtime = runtime(1)?;
+            runtime.block_on(commission::preview(&options))
         }
         Command::Points(command) => points::run(command),
         Command::Template(command) => template::run(command),
         Command::Ctl(command) => ctl::run(command),
         Command::Catalog => check::catalog_json(),
     }
-}
-
-/// One read of a device or a run of its registers, or some seconds of a broker.
-async fn probe(url: &str, scan: Option<u16>) -> Result<(), Failure> {
-    let failed = |error| Failure::from_error(TRY_AGAIN, &error);
-    if let Some(count) = scan {
-        say::line(&adapters::scan::scan(url, count).await.map_err(failed)?.to_string());
-        return Ok(());
-    }
-    if url.starts_with("mqtt") {
-        let password = std::env::var("SF_MQTT_PASSWORD").ok();
-        let heard = adapters::mqtt::probe::probe(url, password).await;
-        say::line(&heard.map_err(|error| Failure::from_error(TRY_AGAIN, &error))?.to_string());
-        return Ok(());
-    }
-    let answer = adapters::probe::probe(url).await.map_err(failed)?;
-    say::line(&answer.to_string());
-    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]

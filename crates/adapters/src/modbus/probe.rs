@@ -247,6 +247,25 @@ pub(super) fn show(kind: DataType, order: Order, registers: &[u16]) -> String {
     }
 }
 
+impl Report {
+    /// For scripts.
+    pub fn to_json(&self) -> serde_json::Value {
+        let Target { connection, unit, location, .. } = &self.target;
+        let readings: serde_json::Map<_, _> =
+            self.readings.iter().map(|(order, text)| (order.name().to_owned(), text.as_str().into())).collect();
+        serde_json::json!({
+            "target": connection.target(),
+            "unit": unit,
+            "address": location.modicon(),
+            "round_trip_ms": self.round_trip.as_secs_f64() * 1000.0,
+            "bit": self.bit,
+            "registers": self.registers,
+            "readings": readings,
+            "around": { "offset": self.around.0, "registers": self.around.1 },
+        })
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Target { connection, unit, location, .. } = &self.target;

@@ -97,6 +97,19 @@ async fn one(
 }
 
 impl Scan {
+    /// For scripts; null stands where the device refuses.
+    pub fn to_json(&self) -> serde_json::Value {
+        let Target { connection, unit, location, .. } = &self.target;
+        serde_json::json!({
+            "target": connection.target(),
+            "unit": unit,
+            "address": location.modicon(),
+            "offset": location.offset,
+            "items": self.items,
+            "refusal": self.refusal.map(|refusal| refusal.to_string()),
+        })
+    }
+
     /// The registers from a place on, if all of them are there.
     fn registers(&self, place: usize, count: usize) -> Option<Vec<u16>> {
         self.items.get(place..place + count)?.iter().copied().collect()

@@ -125,7 +125,7 @@ impl MqttAdapter {
     }
 
     fn is_clean(&self) -> bool {
-        matches!(self.plan.source, Source::Sparkplug(_))
+        self.plan.broker.clean || matches!(self.plan.source, Source::Sparkplug(_))
     }
 
     async fn greet(&mut self, version: Version) -> Result<Greeted, LinkError> {

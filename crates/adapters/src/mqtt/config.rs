@@ -53,6 +53,8 @@ pub struct BrokerPlan {
     pub packet_max: u32,
     /// Where `online` and `offline` are published, retained; off when absent (MQ-11).
     pub status_topic: Option<String>,
+    /// The broker forgets us when the connection ends.
+    pub clean: bool,
 }
 
 /// Files are read anew at each connect, so that a renewed certificate counts (MQ-10).
@@ -69,6 +71,27 @@ impl BrokerPlan {
     /// `host:port`.
     pub fn target(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl Plan {
+    /// For a look: a session of its own that the broker forgets, so that nothing kept for the adapter is taken; nothing is
+    /// published, no births are asked for, and no share of a shared subscription is taken away from others.
+    #[must_use]
+    pub fn fleeting(mut self) -> Self {
+        self.broker.client_id = Some(format!("sf-preview-{}", std::process::id()));
+        self.broker.status_topic = None;
+        self.broker.clean = true;
+        match &mut self.source {
+            Source::Sparkplug(plan) => plan.rebirth = false,
+            Source::Mapped(subscriptions) => {
+                for one in subscriptions {
+                    one.filter = topic::unshared(&one.filter).0.to_owned();
+                    one.shared = false;
+                }
+            }
+        }
+        self
     }
 }
 
@@ -93,6 +116,14 @@ pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
     };
     let problems = object.finish();
     if problems.is_empty() { Ok(Plan { common, broker, source }) } else { Err(problems) }
+}
+
+/// Reads the settings of the broker alone: for a look at one there are no subscriptions yet.
+pub fn broker(value: &Value) -> Result<BrokerPlan, Vec<Problem>> {
+    let mut object = Object::new(value, "");
+    let broker = read_broker(&mut object);
+    let problems = object.finish();
+    if problems.is_empty() { Ok(broker) } else { Err(problems) }
 }
 
 fn read_broker(object: &mut Object<'_>) -> BrokerPlan {
@@ -158,6 +189,7 @@ fn read_broker(object: &mut Object<'_>) -> BrokerPlan {
         receive_max: number(object, "receive_maximum", 1, 10_000, 100),
         packet_max: number(object, "max_packet_bytes", 1024, 16 * 1024 * 1024, 1024 * 1024),
         status_topic,
+        clean: false,
     }
 }
 
@@ -305,6 +337,22 @@ mod tests {
             assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
         }
         assert!(super::plan(&settings(&json!({"url": "mqtt://[::1]:1884", "allow_insecure": true})), "").is_ok());
+    }
+
+    // G-01, MQ-02, MQ-11, MQ-18: a look takes nothing from anybody and says nothing
+    #[test]
+    fn a_look_leaves_nothing_behind() {
+        let shared = json!({"subscriptions": [{"filter": "$share/g/a/+", "fields": [{"path": "/t", "parameter": "t"}]}],
+            "status_topic": "own/status", "client_id": "fixed"});
+        let look = plan(&settings(&shared), "").unwrap().fleeting();
+        let Source::Mapped(subscriptions) = &look.source else { panic!("mapped") };
+        assert_eq!((subscriptions[0].filter.as_str(), subscriptions[0].shared), ("a/+", false));
+        assert!(look.broker.clean && look.broker.status_topic.is_none());
+        assert_ne!(look.broker.client_id.as_deref(), Some("fixed"));
+        let mut edges = settings(&json!({"sparkplug": {"groups": ["g"]}}));
+        edges.as_object_mut().unwrap().remove("subscriptions");
+        let Source::Sparkplug(edges) = plan(&edges, "").unwrap().fleeting().source else { panic!("sparkplug") };
+        assert!(!edges.rebirth);
     }
 
     // MQ-03

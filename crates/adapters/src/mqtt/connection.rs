@@ -21,7 +21,8 @@ const LOGIN_WAIT: Duration = Duration::from_secs(60);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// What the protocol is spoken over.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// An open and greeted connection.
@@ -68,27 +69,41 @@ impl Connection {
                 Box::new(secured.map_err(|source| LinkError::Connect { target: target.clone(), source })?)
             }
         };
-        let (reader, writer) = tokio::io::split(stream);
-        let limit = usize::try_from(hello.packet_max).unwrap_or(usize::MAX);
-        let deframer = Deframer::new(version, limit);
-        let mut connection = Self { reader, writer, deframer, out: BytesMut::new(), is_dirty: false, target };
-        packet::hello(version, hello, &mut connection.out).map_err(|defect| connection.out_of_step(&defect))?;
-        let greeting = async {
-            connection.flush().await?;
-            connection.answer().await
-        };
-        let answer = match tokio::time::timeout_at(deadline, greeting).await.map_err(late)? {
+        let (connection, answer) = match Self::greet(stream, plan, version, hello, deadline).await {
             // a broker of old hangs up on a version it has never heard of
             Err(error) if version == Version::V5 && plan.version.is_none() && error.is_hang_up() => {
                 return Ok(Greeted::OtherVersion);
             }
-            answer => answer?,
+            greeted => greeted?,
         };
         match answer.refused {
             None => Ok(Greeted::Welcome(Box::new(connection), answer)),
             Some(Refusal::Version) if version == Version::V5 && plan.version.is_none() => Ok(Greeted::OtherVersion),
             Some(refusal) => Err(connection.refused(refusal, &answer)),
         }
+    }
+
+    /// Says hello over what is connected already, and waits for the answer, whatever it is.
+    pub async fn greet(
+        stream: Box<dyn Stream>,
+        plan: &BrokerPlan,
+        version: Version,
+        hello: &Hello<'_>,
+        deadline: Instant,
+    ) -> Result<(Self, Welcome), LinkError> {
+        let late = |_| LinkError::ConnectTimeout { target: plan.target(), timeout: plan.connect_timeout };
+        let (reader, writer) = tokio::io::split(stream);
+        let limit = usize::try_from(hello.packet_max).unwrap_or(usize::MAX);
+        let deframer = Deframer::new(version, limit);
+        let target = plan.target();
+        let mut connection = Self { reader, writer, deframer, out: BytesMut::new(), is_dirty: false, target };
+        packet::hello(version, hello, &mut connection.out).map_err(|defect| connection.out_of_step(&defect))?;
+        let greeting = async {
+            connection.flush().await?;
+            connection.answer().await
+        };
+        let answer = tokio::time::timeout_at(deadline, greeting).await.map_err(late)??;
+        Ok((connection, answer))
     }
 
     async fn answer(&mut self) -> Result<Welcome, LinkError> {

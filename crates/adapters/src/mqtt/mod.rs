@@ -4,15 +4,18 @@
 //! where that is switched on (MQ-11, G-01).
 //!
 //! Where to look next: [`config`] for the settings, [`session`] for what is owed to the broker, [`extract`] for what
-//! becomes of a message, [`sparkplug`] for edge nodes, [`probe`] for a first look at a broker.
+//! becomes of a message, [`sparkplug`] for edge nodes, [`probe`] and [`listen`] for a first
+//! look at a broker.
 
 pub mod adapter;
 pub mod binary;
+pub mod codes;
 pub mod config;
 pub mod connection;
 pub mod csv;
 pub mod extract;
 pub mod json;
+pub mod listen;
 pub mod mapping;
 pub mod memory;
 pub mod packet;
@@ -20,11 +23,14 @@ pub mod points;
 pub mod probe;
 pub mod schema;
 pub mod session;
+pub mod shape;
 pub mod sparkplug;
+pub mod suggest;
 pub mod time;
 pub mod tls;
 pub mod topic;
 pub mod value;
+pub mod visit;
 
 pub use adapter::MqttAdapter;
 

@@ -99,6 +99,8 @@ pub enum Incoming {
 pub struct Welcome {
     pub session_present: bool,
     pub refused: Option<Refusal>,
+    /// As it came; what it means depends on the version.
+    pub code: u8,
     pub reason: Option<String>,
     pub keep_alive_s: Option<u16>,
 }
@@ -170,11 +172,15 @@ impl Deframer {
             return Ok(None);
         }
         let mut packet = self.buffer.split_to(whole);
-        match self.version {
+        let code = packet.get(head + 1).copied().unwrap_or_default();
+        let incoming = match self.version {
             Version::V311 => v311::read(&mut packet),
             Version::V5 => v5::read(&mut packet),
-        }
-        .map(Some)
+        };
+        incoming.map(|incoming| match incoming {
+            Incoming::Welcome(welcome) => Some(Incoming::Welcome(Welcome { code, ..welcome })),
+            other => Some(other),
+        })
     }
 
     fn skip_publish(&mut self, first: u8, head: usize, whole: usize) -> Result<Option<Incoming>, Defect> {
@@ -399,6 +405,7 @@ mod v5 {
                 Incoming::Welcome(Welcome {
                     session_present: answer.session_present,
                     refused: refusal(answer.code),
+                    code: 0,
                     reason: properties.as_ref().and_then(|properties| properties.reason_string.clone()),
                     keep_alive_s: properties.and_then(|properties| properties.server_keep_alive),
                 })
@@ -603,7 +610,7 @@ mod tests {
 
     #[test]
     fn an_old_broker_is_understood() {
-        let expected = Welcome { refused: Some(Refusal::Version), ..Welcome::default() };
+        let expected = Welcome { refused: Some(Refusal::Version), code: 1, ..Welcome::default() };
         assert_eq!(fed(Version::V5, 1000, &[0x20, 2, 0, 1]).unwrap(), [Incoming::Welcome(expected)]);
     }
 

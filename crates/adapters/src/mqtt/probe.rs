@@ -1,233 +1,131 @@
-//! A first look at a broker: stage by stage, then some seconds of listening.
+//! A staged test of a broker: name, port, TLS, login, subscription, and one message (ui 1.4).
 //!
-//! For the person who has an address and no picture yet. Target: `mqtts://host:8883?filter=plant/%23&seconds=10`, the
-//! password in `SF_MQTT_PASSWORD`. Nothing is acknowledged for ever: the session is clean and ends with the look.
+//! For the person who has an address and wants to know who is to blame. Nothing is published; the session ends with the
+//! look. What a broker has to say is shown by [`super::listen`].
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::time::Instant;
 
-use super::config::{BrokerPlan, TlsPlan, parse_url};
-use super::connection::{Connection, Greeted};
-use super::packet::{self, Ack, Hello, Incoming, Kept, Version};
+use super::codes;
 use super::topic;
-use crate::adapter::LinkError;
+use super::visit::{Guest, Heard, Visit};
+use crate::commission::stages::{Course, Failed, Report, Stage, Words};
+use crate::commission::text::shown;
 
-/// Topics shown; further ones are counted.
-const TOPICS_MAX: usize = 200;
-/// Characters of a payload shown.
+/// Letters of a payload that are shown.
 const SHOWN: usize = 120;
+/// How long an answer to the subscription may take.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Why there is nothing to show.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{target:?} is not a target: {reason}; write mqtts://host:8883?filter=plant/%23&seconds=10")]
-    Target { target: String, reason: String },
-    #[error("the broker cannot be talked to; {hint}")]
-    Link { hint: &'static str, source: LinkError },
-    #[error("the broker does not let us listen to {filter}: {code}; check the access list")]
-    Refused { filter: String, code: String },
-    #[error("the broker speaks neither version 5 nor 3.1.1")]
-    NoVersion,
-}
-
-/// What to look at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Target {
-    pub plan: BrokerPlan,
-    pub filter: String,
-    pub time: Duration,
-}
-
-/// What was heard. `Display` prints it for a terminal.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    pub target: Target,
-    pub version: &'static str,
-    pub greeting: Duration,
-    pub topics: BTreeMap<String, Heard>,
-    /// Messages of topics beyond [`TOPICS_MAX`].
-    pub beyond: u64,
-}
-
-/// One topic.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Heard {
-    pub count: u64,
-    pub last: String,
-    pub retained: bool,
-}
-
-impl Target {
-    /// Reads a target.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        let refuse = |reason: String| Error::Target { target: text.to_owned(), reason };
-        let (address, query) = text.split_once('?').unwrap_or((text, ""));
-        let (secure, host, port) = parse_url(address).map_err(refuse)?;
-        let mut target = Self {
-            plan: BrokerPlan {
-                host,
-                port,
-                tls: secure.then(TlsPlan::default),
-                version: None,
-                client_id: None,
-                username: None,
-                password: None,
-                connect_timeout: Duration::from_secs(5),
-                keep_alive_s: 30,
-                session_expiry_s: 0,
-                receive_max: 100,
-                packet_max: 1024 * 1024,
-                status_topic: None,
-            },
-            filter: "#".to_owned(),
-            time: Duration::from_secs(10),
-        };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').ok_or_else(|| refuse(format!("{pair:?} has no value")))?;
-            match key {
-                "filter" => target.filter = value.replace("%23", "#").replace("%2B", "+").replace("%2b", "+"),
-                "seconds" => {
-                    let seconds = value.parse().ok().filter(|seconds| (1..=300).contains(seconds));
-                    target.time =
-                        Duration::from_secs(seconds.ok_or_else(|| refuse("seconds are 1 to 300".to_owned()))?);
-                }
-                "username" => target.plan.username = Some(value.to_owned()),
-                "ca_file" if secure => {
-                    target.plan.tls = Some(TlsPlan { ca_file: Some(value.into()), ..TlsPlan::default() });
-                }
-                _ => return Err(refuse(format!("{key:?} is not one of filter, seconds, username, ca_file"))),
-            }
-        }
-        match topic::fault_of_filter(&target.filter) {
-            Some(fault) => Err(refuse(format!("the filter {fault}"))),
-            None => Ok(target),
-        }
+/// Runs all stages, telling each as it ends; `wait` is how long a first message may take.
+pub async fn probe(guest: &Guest, filter: &str, wait: Duration, tell: &mut (dyn FnMut(&Stage) + Send)) -> Report {
+    let mut course = Course::new(tell);
+    if let Some(fault) = topic::fault_of_filter(filter) {
+        let words = Words::new(format!("the filter {} {fault}", shown(filter, SHOWN)));
+        let _failed: Failed = course.fail("filter", words.hint("+ stands for one level, # for everything below"));
+    } else if let Ok(mut visit) = guest.enter(&mut course).await {
+        // what failed stands in the course
+        drop(look(&mut visit, filter, wait, &mut course).await);
+        visit.leave().await;
     }
+    course.finish(&guest.plan.target())
 }
 
-/// The table of 1.4: what a person should try.
-fn hint(error: &LinkError, secure: bool) -> &'static str {
-    match error {
-        LinkError::Connect { source, .. } if secure && source.kind() == std::io::ErrorKind::InvalidData => {
-            "the certificate is not trusted: give its authority as ca_file, or the name it was made for"
-        }
-        LinkError::Connect { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused => {
-            "refused: is it 1883 or 8883?"
-        }
-        LinkError::ConnectTimeout { .. } => "no answer: route, firewall, or TLS where there is none?",
-        LinkError::Refused { .. } => "user, access list, or somebody else with the same client id",
-        LinkError::Closed { .. } => "it hung up: TLS where there is none, or none where there is?",
-        _ => "name, address and port",
+async fn look(visit: &mut Visit, filter: &str, wait: Duration, course: &mut Course<'_>) -> Result<(), Failed> {
+    if let Err(error) = visit.subscribe(filter, 1) {
+        return Err(course.fail("subscribe", Words::new(daemon::report(&error))));
     }
-}
-
-/// Connects, listens, disconnects.
-pub async fn probe(text: &str, password: Option<String>) -> Result<Report, Error> {
-    let target = Target::parse(text)?;
-    let began = Instant::now();
-    let client_id = format!("sf-probe-{}", std::process::id());
-    let hello = Hello {
-        client_id: &client_id,
-        clean: true,
-        keep_alive_s: target.plan.keep_alive_s,
-        session_expiry_s: 0,
-        receive_max: target.plan.receive_max,
-        packet_max: target.plan.packet_max,
-        username: target.plan.username.as_deref(),
-        password: password.as_deref(),
-        will: None,
-    };
-    let secure = target.plan.tls.is_some();
-    let link = |source: LinkError| Error::Link { hint: hint(&source, secure), source };
-    let mut version = Version::V5;
-    let mut greeted = Connection::open(&target.plan, version, &hello).await.map_err(link)?;
-    if matches!(greeted, Greeted::OtherVersion) {
-        version = Version::V311;
-        greeted = Connection::open(&target.plan, version, &hello).await.map_err(link)?;
-    }
-    let Greeted::Welcome(mut connection, _) = greeted else { return Err(Error::NoVersion) };
-    let mut report = Report {
-        version: version.as_str(),
-        greeting: began.elapsed(),
-        topics: BTreeMap::new(),
-        beyond: 0,
-        target: target.clone(),
-    };
-    let mut out = BytesMut::new();
-    let subscribed = packet::subscribe(version, 1, 0, &target.filter, 0, Kept::Always, &mut out);
-    subscribed.map_err(|defect| link(connection.out_of_step(&defect)))?;
-    connection.out.extend_from_slice(&out);
-    let deadline = Instant::now() + target.time;
+    // messages may come before the answer
+    let mut first = None;
+    let answer_by = Instant::now() + ANSWER_MAX;
     loop {
-        while let Some(packet) =
-            connection.deframer.next_packet().map_err(|defect| link(connection.out_of_step(&defect)))?
-        {
-            match packet {
-                Incoming::Message(message) => {
-                    if message.qos == 1 {
-                        packet::ack(Ack::Received1, message.id, &mut connection.out);
-                    }
-                    let full = report.topics.len() >= TOPICS_MAX && !report.topics.contains_key(&message.topic);
-                    if full {
-                        report.beyond += 1;
-                        continue;
-                    }
-                    let heard = report.topics.entry(message.topic).or_default();
-                    heard.count += 1;
-                    heard.retained |= message.retain;
-                    heard.last = show(&message.payload);
-                }
-                Incoming::Subscribed { granted: Err(code), .. } => {
-                    return Err(Error::Refused { filter: target.filter, code });
-                }
-                _ => {}
+        match visit.next(answer_by).await {
+            Ok(Some(Heard::Subscribed(Ok(qos)))) if qos < 1 => {
+                let words = Words::new(format!("{} with quality of service 0 only", shown(filter, SHOWN)));
+                let hint = "messages may be lost: let the user have 1 at the broker, or set qos: 0";
+                course.warn("subscribe", words.hint(hint));
+                break;
+            }
+            Ok(Some(Heard::Subscribed(Ok(qos)))) => {
+                course.ok("subscribe", Words::new(format!("{} with quality of service {qos}", shown(filter, SHOWN))));
+                break;
+            }
+            Ok(Some(Heard::Subscribed(Err(code)))) => {
+                let words = Words::new(format!("{} is refused: {code}", shown(filter, SHOWN)));
+                return Err(course.fail("subscribe", words.hint(codes::subscription(&code))));
+            }
+            Ok(Some(Heard::Goodbye(reason))) => return Err(course.fail("subscribe", goodbye(&reason))),
+            Ok(Some(heard)) => first = first.or_else(|| described(&heard)),
+            Ok(None) => {
+                let words = Words::new(format!("no answer to the subscription within {ANSWER_MAX:?}"));
+                return Err(course.fail("subscribe", words.hint("the broker is overloaded, or is none")));
+            }
+            Err(error) => {
+                let words = Words::new(format!("after the subscription: {}", daemon::report(&error)));
+                let hint = "some brokers hang up on a filter that the user may not read: look at the access list";
+                return Err(course.fail("subscribe", words.hint(hint)));
             }
         }
-        tokio::select! { // cancel-safe: `proceed` is, the other only waits
-            proceeded = connection.proceed(true) => proceeded.map_err(link)?,
-            () = tokio::time::sleep_until(deadline) => break,
+    }
+    let deadline = Instant::now() + wait;
+    while first.is_none() {
+        match visit.next(deadline).await {
+            Ok(Some(Heard::Goodbye(reason))) => return Err(course.fail("message", goodbye(&reason))),
+            Ok(Some(heard)) => first = described(&heard),
+            Ok(None) => break,
+            Err(error) => return Err(course.fail("message", Words::new(daemon::report(&error)))),
         }
     }
-    packet::goodbye(version, 0, &mut connection.out);
-    drop(tokio::time::timeout(Duration::from_secs(1), connection.finish()).await);
-    Ok(report)
+    match first {
+        Some(first) => course.ok("message", Words::new(first)),
+        None => {
+            let words = Words::new(format!("none to {} in {} s", shown(filter, SHOWN), wait.as_secs()));
+            let hint = "another filter, or nobody sends now and nothing is retained; some access lists hold messages \
+                        back without saying so";
+            course.warn("message", words.hint(hint));
+        }
+    }
+    Ok(())
+}
+
+fn goodbye(reason: &str) -> Words {
+    Words::new(format!("the broker ends the connection: {}", shown(reason, 200)))
+}
+
+fn described(heard: &Heard) -> Option<String> {
+    match heard {
+        Heard::Message(message) => {
+            let kept = if message.retain { " (retained)" } else { "" };
+            let topic = shown(&message.topic, 200);
+            Some(format!("{topic}{kept}  {}", payload(&message.payload, SHOWN)))
+        }
+        Heard::TooLarge { topic, bytes } => {
+            Some(format!("{}  {bytes} bytes, too large to be shown", shown(topic, 200)))
+        }
+        Heard::Subscribed(_) | Heard::Goodbye(_) => None,
+    }
 }
 
 /// A payload for a person: text when it is one, else bytes.
-fn show(payload: &[u8]) -> String {
-    match std::str::from_utf8(payload) {
-        Ok(text) => text.chars().take(SHOWN).map(|letter| if letter.is_control() { ' ' } else { letter }).collect(),
-        Err(_) => super::value::hexadecimal(&payload[..payload.len().min(SHOWN / 2)]),
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let milliseconds = self.greeting.as_secs_f64() * 1000.0;
-        writeln!(
-            f,
-            "{} speaks version {}, welcome after {milliseconds:.1} ms",
-            self.target.plan.target(),
-            self.version
-        )?;
-        let seconds = self.target.time.as_secs();
-        if self.topics.is_empty() {
-            return write!(f, "no message to {} in {seconds} s: another filter, or nobody sends", self.target.filter);
+pub fn payload(payload: &[u8], max: usize) -> String {
+    // a letter has up to four bytes; the rest of a long text need not be looked at
+    let head = &payload[..payload.len().min(max.saturating_mul(4) + 4)];
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => Some(text),
+        Err(error) if error.error_len().is_none() && head.len() < payload.len() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).ok()
         }
-        writeln!(f, "{} topics in {seconds} s", self.topics.len())?;
-        for (topic, heard) in &self.topics {
-            let kept = if heard.retained { " retained" } else { "" };
-            let topic: String = topic.chars().filter(|letter| !letter.is_control()).collect();
-            writeln!(f, "{topic}  x{}{kept}  {}", heard.count, heard.last)?;
+        Err(_) => None,
+    };
+    match text {
+        Some("") => "(empty)".to_owned(),
+        Some(text) => shown(text, max),
+        None => {
+            let bytes = &payload[..payload.len().min(max / 2)];
+            let more = if bytes.len() < payload.len() { "…" } else { "" };
+            format!("0x{}{more}", super::value::hexadecimal(bytes))
         }
-        if self.beyond > 0 {
-            writeln!(f, "and {} messages to further topics", self.beyond)?;
-        }
-        Ok(())
     }
 }
 
@@ -235,13 +133,14 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
+    // G-11
     #[test]
-    fn targets() {
-        let target = Target::parse("mqtt://10.0.0.5?filter=plant/%23&seconds=3&username=ada").unwrap();
-        assert_eq!((target.plan.port, target.filter.as_str(), target.time.as_secs()), (1883, "plant/#", 3));
-        assert!(Target::parse("mqtts://broker").unwrap().plan.tls.is_some());
-        for bad in ["http://x", "mqtt://x?filter=a#b", "mqtt://x?seconds=0", "mqtt://x?password=p"] {
-            assert!(Target::parse(bad).is_err(), "{bad}");
-        }
+    fn payloads_are_shown_escaped_and_cut() {
+        assert_eq!(payload(b"21.5\n", 80), "21.5\\u000a");
+        assert_eq!(payload(b"\x1b[2J", 80), "\\u001b[2J");
+        assert_eq!(payload(&[0xFF, 0, 1], 80), "0xFF0001");
+        assert_eq!(payload("ä".repeat(1000).as_bytes(), 3), "äää…");
+        assert_eq!(payload(&[0xFF; 100], 4), "0xFFFF…");
+        assert_eq!(payload(b"", 4), "(empty)");
     }
 }

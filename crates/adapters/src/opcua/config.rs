@@ -128,6 +128,17 @@ pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
     }
 }
 
+/// Reads the settings of the connection alone: for a look at a server there are no points yet.
+pub fn connection(value: &Value) -> Result<ConnectionPlan, Vec<Problem>> {
+    let mut object = Object::new(value, "");
+    let connection = read_connection(&mut object);
+    let problems = object.finish();
+    match connection {
+        Some(connection) if problems.is_empty() => Ok(connection),
+        _ => Err(problems),
+    }
+}
+
 fn read_connection(object: &mut Object<'_>) -> Option<ConnectionPlan> {
     let mut servers = Vec::new();
     if let Some(url) = object.required_text("url") {

@@ -77,30 +77,45 @@ impl Connection {
             .await
             .map_err(|_| late())?
             .map_err(|source| LinkError::Connect { target: name.clone(), source })?;
+        let mut connection = Self::over(stream, target, security)?;
+        let greeting = async {
+            connection.greet(target.url).await?;
+            connection.open_channel().await
+        };
+        tokio::time::timeout_at(target.deadline, greeting).await.map_err(|_| late())??;
+        Ok(connection)
+    }
+
+    /// Over a socket that is connected already; nothing is said yet.
+    pub fn over(stream: TcpStream, target: &Target<'_>, security: Security) -> Result<Self, LinkError> {
+        let name = format!("{}:{}", target.host, target.port);
         stream.set_nodelay(true).map_err(|source| LinkError::Connect { target: name.clone(), source })?;
         let (reader, writer) = stream.into_split();
         let channel = Channel::new(target.pki, security)
             .map_err(|defect| LinkError::Setup { target: name.clone(), what: defect.what })?;
-        let mut connection = Self {
+        Ok(Self {
             reader,
             writer,
             channel,
             input: BytesMut::new(),
             out: BytesMut::new(),
             inbox: VecDeque::new(),
-            target: name.clone(),
+            target: name,
             renew_at: Instant::now(),
-        };
-        tokio::time::timeout_at(target.deadline, connection.greet(target.url)).await.map_err(|_| late())??;
-        Ok(connection)
+        })
     }
 
-    async fn greet(&mut self, url: &str) -> Result<(), LinkError> {
+    /// Says hello.
+    pub async fn greet(&mut self, url: &str) -> Result<(), LinkError> {
         self.channel.hello(url, &mut self.out);
         match self.wait().await? {
-            Incoming::Acknowledged => {}
-            other => return Err(self.unexpected(&other)),
+            Incoming::Acknowledged => Ok(()),
+            other => Err(self.unexpected(&other)),
         }
+    }
+
+    /// Opens the channel, after the greeting.
+    pub async fn open_channel(&mut self) -> Result<(), LinkError> {
         self.renew(false)?;
         match self.wait().await? {
             Incoming::Opened { renew_after } => {

@@ -2,28 +2,34 @@
 //!
 //! Only reads: no Write, no Call (G-01).
 //!
-//! Where to look next: [`config`] for the settings, [`subscription`] for what is owed to the server, [`items`] for what is
+//! Where to look next: [`probe`] and [`browse`] for a first look at a server, [`config`] for the settings, [`subscription`] for what is owed to the server, [`items`] for what is
 //! watched, [`comeback`] for what happens after a cut, [`value`] for what becomes of a value, [`trust`] for certificates.
 //! Why the library's own session is not used is in docs/adr/0019-opcua-session.md.
 
 pub mod adapter;
+pub mod browse;
 mod chores;
 pub mod comeback;
 pub mod config;
 pub mod connection;
+pub mod describe;
+pub mod draft;
 pub mod endpoint;
+pub mod hints;
 pub mod history;
 pub mod intake;
 pub mod items;
 pub mod login;
 pub mod node;
 pub mod point;
+pub mod probe;
 pub mod schema;
 pub mod session;
 pub mod stack;
 pub mod subscription;
 pub mod trust;
 pub mod value;
+pub mod visit;
 
 use ::config::rules::PointGlob;
 

@@ -29,16 +29,18 @@ pub use opcua_core::{RequestMessage, ResponseMessage};
 pub use opcua_crypto::{PrivateKey, SecurityPolicy, X509};
 pub use opcua_types::{
     ActivateSessionRequest, AnonymousIdentityToken, ApplicationDescription, ApplicationType, AttributeId,
-    BrowseDescription, BrowseDirection, BrowseNextRequest, BrowseRequest, ByteString, CallMethodRequest, CallRequest,
-    CloseSessionRequest, ContentFilter, CreateMonitoredItemsRequest, CreateSessionRequest, CreateSubscriptionRequest,
-    DataChangeFilter, DataChangeNotification, DataChangeTrigger, DataValue, DateTime, DeleteSubscriptionsRequest,
-    EndpointDescription, EventFilter, EventNotificationList, ExtensionObject, GetEndpointsRequest, Guid, HistoryData,
-    HistoryReadRequest, HistoryReadResult, HistoryReadValueId, Identifier, LocalizedText, MessageSecurityMode,
-    MonitoredItemCreateRequest, MonitoredItemCreateResult, MonitoringMode, MonitoringParameters, NodeId,
-    NotificationMessage, NumericRange, ObjectId, PublishRequest, QualifiedName, ReadRawModifiedDetails, ReadRequest,
-    ReadValueId, ReferenceDescription, RepublishRequest, RequestHeader, ResponseHeader, SignatureData,
-    SimpleAttributeOperand, StatusChangeNotification, StatusCode, SubscriptionAcknowledgement, TimestampsToReturn,
-    TransferSubscriptionsRequest, UAString, UserNameIdentityToken, UserTokenPolicy, UserTokenType, Variant,
+    BrowseDescription, BrowseDirection, BrowseNextRequest, BrowsePath, BrowsePathResult, BrowseRequest, BrowseResult,
+    ByteString, CallMethodRequest, CallRequest, CloseSessionRequest, ContentFilter, CreateMonitoredItemsRequest,
+    CreateSessionRequest, CreateSubscriptionRequest, DataChangeFilter, DataChangeNotification, DataChangeTrigger,
+    DataValue, DateTime, DeleteSubscriptionsRequest, EUInformation, EndpointDescription, EventFilter,
+    EventNotificationList, ExtensionObject, GetEndpointsRequest, Guid, HistoryData, HistoryReadRequest,
+    HistoryReadResult, HistoryReadValueId, Identifier, LocalizedText, MessageSecurityMode, MonitoredItemCreateRequest,
+    MonitoredItemCreateResult, MonitoringMode, MonitoringParameters, NodeClass, NodeId, NotificationMessage,
+    NumericRange, ObjectId, PublishRequest, QualifiedName, Range, ReadRawModifiedDetails, ReadRequest, ReadValueId,
+    ReferenceDescription, RelativePath, RelativePathElement, RepublishRequest, RequestHeader, ResponseHeader,
+    ServerStatusDataType, SignatureData, SimpleAttributeOperand, StatusChangeNotification, StatusCode,
+    SubscriptionAcknowledgement, TimestampsToReturn, TransferSubscriptionsRequest,
+    TranslateBrowsePathsToNodeIdsRequest, UAString, UserNameIdentityToken, UserTokenPolicy, UserTokenType, Variant,
     X509IdentityToken,
 };
 

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Quality, Timestamp, reason, time_source};
+use model::{Quality, Timestamp, ValueType, reason, time_source};
 
 use super::point::{ELEMENTS_MAX, Elements, Point};
 use super::stack::{DataValue, NodeId, Variant, micros};
@@ -21,6 +21,8 @@ const FUTURE_MAX: Duration = Duration::from_secs(3600);
 const PAST_MAX: Duration = Duration::from_secs(400 * 86_400);
 /// Longest text of an array as JSON.
 const JSON_MAX: usize = 4096;
+/// Elements of an array that a person is shown.
+const ELEMENTS_SHOWN: usize = 8;
 
 const NO_COMMUNICATION: u16 = 0x8031;
 const WAITING_FOR_INITIAL_DATA: u16 = 0x8032;
@@ -157,6 +159,48 @@ fn scalar(variant: &Variant) -> Option<Scalar<'static>> {
         Variant::XmlElement(element) => return text(element.to_string().into()),
         Variant::Variant(inner) if !matches!(**inner, Variant::Variant(_)) => return scalar(inner),
         _ => return None,
+    })
+}
+
+/// A value for a person, in one line; what it is called where it has no scalar value.
+pub fn shown(variant: &Variant) -> String {
+    let one = |variant: &Variant| match scalar(variant) {
+        Some(Scalar::Null) => "null".to_owned(),
+        Some(Scalar::NotFinite) => "not finite".to_owned(),
+        Some(Scalar::Bool(flag)) => flag.to_string(),
+        Some(Scalar::Int(number)) => number.to_string(),
+        Some(Scalar::Unsigned(number)) => number.to_string(),
+        Some(Scalar::Float(number)) => number.to_string(),
+        Some(Scalar::Number(text)) => text.to_owned(),
+        Some(Scalar::Text(text)) => text.into_owned(),
+        None => match variant {
+            Variant::ExtensionObject(object) => {
+                let name = object.type_name().and_then(|name| name.rsplit("::").next());
+                format!("(structure {})", name.unwrap_or("of a type of its own"))
+            }
+            _ => "(not shown)".to_owned(),
+        },
+    };
+    match variant {
+        Variant::Array(array) => {
+            let mut text: Vec<String> = array.values.iter().take(ELEMENTS_SHOWN).map(one).collect();
+            if array.values.len() > ELEMENTS_SHOWN {
+                text.push(format!("… {} in all", array.values.len()));
+            }
+            format!("[{}]", text.join(", "))
+        }
+        other => one(other),
+    }
+}
+
+/// The type a point must declare for such values; none for what has no scalar value.
+pub fn type_of(variant: &Variant) -> Option<ValueType> {
+    Some(match scalar(variant)? {
+        Scalar::Bool(_) => ValueType::Bool,
+        Scalar::Int(_) | Scalar::Unsigned(_) => ValueType::Int,
+        Scalar::Float(_) | Scalar::NotFinite => ValueType::Float,
+        Scalar::Text(_) => ValueType::String,
+        Scalar::Null | Scalar::Number(_) => return None,
     })
 }
 

@@ -1,7 +1,9 @@
 """An OPC UA server that does as told: one JSON command a line on standard input, `done` for each on standard output.
 
 Arguments: port, then options: folder=PATH for a certificate (made there, policies Basic256Sha256 and up), swap (namespaces
-in another order), user=NAME:PASSWORD, history, none (without security as well).
+in another order), user=NAME:PASSWORD, history, none (without security as well), distrust (no certificate of a client is good), pages=N
+(answers with N references at most and keeps the rest, which this server does not do by itself), big=N (a folder `Big` of so
+many variables, which are made up when somebody looks).
 """
 
 import asyncio
@@ -12,7 +14,11 @@ import sys
 from pathlib import Path
 
 from asyncua import Server, ua
+from asyncua.common.utils import ServiceError
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.address_space import AttributeService, ViewService
+from asyncua.server.uaprocessor import UaProcessor
+from asyncua.ua.ua_binary import struct_from_binary
 
 logging.disable(logging.CRITICAL)
 
@@ -70,13 +76,91 @@ def certificate(folder):
     return path / "server.der", path / "server.pem"
 
 
+class Pages:
+    """Continuation points, and a folder that is larger than this server could hold."""
+
+    OPEN_MAX = 4  # of one session; more are refused
+
+    def __init__(self, size, big):
+        self.size, self.big, self.open, self.number, self.most = size, big, {}, 0, 0
+        self.process, self.view, self.read = UaProcessor._process_message, ViewService._browse, AttributeService.read
+        pages = self
+
+        async def process(processor, typeid, header, sequence, body):
+            if typeid != ua.NodeId(ua.ObjectIds.BrowseNextRequest_Encoding_DefaultBinary):
+                return await pages.process(processor, typeid, header, sequence, body)
+            asked = struct_from_binary(ua.BrowseNextParameters, body)
+            answer = ua.BrowseNextResponse()
+            answer.Parameters.Results = [pages.next(point, asked.ReleaseContinuationPoints) for point in asked.ContinuationPoints]
+            processor.send_response(header.RequestHandle, sequence, answer)
+            return True
+
+        def browse(view, description):
+            if description.NodeId.Identifier == "Big":
+                return pages.part(ua.BrowseResult(), range(pages.big))
+            if str(description.NodeId.Identifier).startswith("big."):
+                return ua.BrowseResult()
+            result = pages.view(view, description)
+            return pages.part(result, result.References)
+
+        def read(service, asked):
+            results = service_read(service, asked)
+            for place, node in enumerate(asked.NodesToRead):
+                if str(node.NodeId.Identifier).startswith("big."):
+                    value = {
+                        ua.AttributeIds.Value: ua.Variant(f"value of {node.NodeId.Identifier}"),
+                        ua.AttributeIds.DataType: ua.Variant(ua.NodeId(ua.ObjectIds.String)),
+                        ua.AttributeIds.UserAccessLevel: ua.Variant(1, ua.VariantType.Byte),
+                    }[node.AttributeId]
+                    results[place] = ua.DataValue(value)
+            return results
+
+        service_read = self.read
+        UaProcessor._process_message, ViewService._browse, AttributeService.read = process, browse, read
+
+    def made_up(self, number, index):
+        name = f"big.{number}"
+        return ua.ReferenceDescription(
+            ReferenceTypeId=ua.NodeId(ua.ObjectIds.Organizes),
+            IsForward=True,
+            NodeId=ua.ExpandedNodeId(name, index),
+            BrowseName=ua.QualifiedName(name, index),
+            DisplayName=ua.LocalizedText(name),
+            NodeClass=ua.NodeClass.Variable,
+            TypeDefinition=ua.ExpandedNodeId(ua.ObjectIds.BaseDataVariableType),
+        )
+
+    def part(self, result, rest):
+        first, rest = rest[: self.size], rest[self.size :]
+        result.References = [self.made_up(one, 2) if isinstance(one, int) else one for one in first]
+        if len(rest):
+            if len(self.open) >= self.OPEN_MAX:
+                result.References, result.StatusCode = [], ua.StatusCode(ua.StatusCodes.BadNoContinuationPoints)
+                return result
+            self.number += 1
+            result.ContinuationPoint = str(self.number).encode()
+            self.open[result.ContinuationPoint] = rest
+            self.most = max(self.most, len(self.open))
+        return result
+
+    def next(self, point, release):
+        rest = self.open.pop(point, None)
+        if rest is None:
+            return ua.BrowseResult(StatusCode=ua.StatusCode(ua.StatusCodes.BadContinuationPointInvalid))
+        return ua.BrowseResult() if release else self.part(ua.BrowseResult(), rest)
+
+
+async def distrust(certificate, application):
+    raise ServiceError(ua.StatusCodes.BadCertificateUntrusted)
+
+
 def moment(text):
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")) if text else None
 
 
 class Plant:
-    def __init__(self, server, options):
-        self.server, self.options, self.nodes, self.index = server, options, {}, {}
+    def __init__(self, server, options, pages):
+        self.server, self.options, self.pages, self.nodes, self.index = server, options, pages, {}, {}
 
     async def build(self):
         uris = list(reversed(URIS)) if "swap" in self.options else URIS
@@ -92,10 +176,26 @@ class Plant:
         if what == "add":
             kind = getattr(ua.VariantType, command.get("type", "Double"))
             value = ua.Variant(command["value"], kind)
-            node = await self.server.nodes.objects.add_variable(self.node_id(command["name"], uri), command["name"], value)
+            parent = self.nodes.get((uri, command.get("in")), self.server.nodes.objects)
+            node = await parent.add_variable(self.node_id(command["name"], uri), command["name"], value)
             self.nodes[(uri, command["name"])] = node
             if "history" in self.options:
                 await self.server.historize_node_data_change(node, period=None, count=10000)
+        elif what == "folder":
+            parent = self.nodes.get((uri, command.get("in")), self.server.nodes.objects)
+            node = await parent.add_folder(self.node_id(command["name"], uri), command["name"])
+            self.nodes[(uri, command["name"])] = node
+        elif what == "loop":
+            await self.nodes[(uri, command["from"])].add_reference(self.nodes[(uri, command["to"])], ua.ObjectIds.HasComponent)
+        elif what == "analog":
+            parent = self.nodes.get((uri, command.get("in")), self.server.nodes.objects)
+            node = await parent.add_variable(self.node_id(command["name"], uri), command["name"], float(command["value"]))
+            unit = ua.EUInformation(DisplayName=ua.LocalizedText(command["unit"]))
+            await node.add_property(0, "EngineeringUnits", unit)
+            await node.add_property(0, "EURange", ua.Range(*map(float, command["range"])))
+            self.nodes[(uri, command["name"])] = node
+        elif what == "open":
+            print(f"open {len(self.pages.open)} most {self.pages.most}", flush=True)
         elif what == "set":
             node = self.nodes[(uri, command["name"])]
             kind = getattr(ua.VariantType, command.get("type", "Double"))
@@ -149,7 +249,10 @@ async def main():
         await server.load_certificate(str(shown))
         await server.load_private_key(str(key))
     server.set_security_policy(policies)
-    plant = Plant(server, options)
+    if "distrust" in options:
+        server.set_certificate_validator(distrust)
+    pages = Pages(int(named["pages"]), int(named.get("big", 0))) if "pages" in named else None
+    plant = Plant(server, options, pages)
     await plant.build()
     async with server:
         print("ready", flush=True)

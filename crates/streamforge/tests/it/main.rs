@@ -9,6 +9,7 @@ mod alerts;
 mod broker;
 mod broker_disk;
 mod broker_kills;
+mod commissioning;
 mod ctl;
 mod documents;
 mod first_values;

@@ -4,7 +4,9 @@
 
 mod acknowledging;
 mod broker;
+mod hearing_all;
 mod listening;
+mod probing;
 mod process;
 mod proxy;
 mod refusing;

@@ -1,6 +1,5 @@
 //! What brokers refuse, and what is refused of them: logins, filters, certificates, names, nonsense.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use super::process::{Process, json_of, settings};
 use crate::support::Kept;
 
 /// Lets anonymous clients subscribe to one filter and to no other.
-const ONE_FILTER: &str = r#"{"defaultACLAccess":{"publishClientSend":true,"publishClientReceive":true,"subscribe":false,"unsubscribe":true},
+pub(super) const ONE_FILTER: &str = r#"{"defaultACLAccess":{"publishClientSend":true,"publishClientReceive":true,"subscribe":false,"unsubscribe":true},
 "anonymousGroup":"all","groups":[{"groupname":"all","roles":[{"rolename":"one"}]}],"clients":[],
 "roles":[{"rolename":"one","acls":[{"acltype":"subscribePattern","topic":"plant/press","priority":0,"allow":true}]}]}"#;
 
@@ -78,7 +77,7 @@ async fn a_wrong_password_is_not_tried_again_at_once() {
 }
 
 /// An authority, a certificate of the broker for `localhost`, and one of a client, as files.
-fn certificates(folder: &Path) {
+pub(super) fn certificates(folder: &Path) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
     let ca_key = KeyPair::generate().unwrap();
@@ -239,21 +238,4 @@ async fn version_3_1_1_is_spoken_where_5_is_refused() {
     let seen = process.kept.until("the message", |seen| !seen.is_empty()).await;
     assert_eq!(seen[0].value, "Float(7.0)");
     process.end().await;
-}
-
-// the hint table of 1.4
-#[tokio::test]
-async fn a_first_look_at_a_broker() {
-    if let Err(why) = available() {
-        return not_run("MQTT: a first look", &why);
-    }
-    let broker = Broker::start("");
-    broker.publish_with("plant/press/kept", b"on", &["-r"]);
-    let url = format!("mqtt://127.0.0.1:{}?filter=plant/%23&seconds=1", broker.port);
-    let report = adapters::mqtt::probe::probe(&url, None).await.unwrap();
-    let text = report.to_string();
-    assert!(text.contains("speaks version 5") && text.contains("plant/press/kept  x1 retained  on"), "{text}");
-    let closed = adapters::mqtt::probe::probe("mqtt://127.0.0.1:1?seconds=1", None).await.unwrap_err();
-    assert!(closed.to_string().contains("is it 1883 or 8883?"), "{closed}");
-    std::io::stderr().flush().unwrap();
 }

@@ -2,8 +2,10 @@
 //!
 //! Needs `SF_TEST_EXTERNAL=1` and a Python with asyncua (`SF_PYTHON`); says `not run` otherwise.
 
+mod browsing;
 mod coming_back;
 mod listening;
+mod probing;
 mod process;
 mod server;
 mod trusting;

@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// Waits for a line that begins so.
-    async fn wait(&mut self, wanted: &str) -> String {
+    pub(super) async fn wait(&mut self, wanted: &str) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(place) = self.said.iter().position(|line| line.starts_with(wanted)) {
