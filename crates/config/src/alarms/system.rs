@@ -29,7 +29,7 @@ pub const CONDITIONS: [Condition; 4] = [
         severity: Severity::High,
         message: "A part of the gateway does not work",
         consequence: "an adapter does not read, or a sink does not deliver; what waits for it stays in the stream",
-        action: "look at its reason: streamforge ctl status, then its log",
+        action: "read why on the status page or in logs/streamforge.jsonl of the data folder",
     },
     Condition {
         name: "notification_failed",
