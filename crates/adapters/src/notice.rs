@@ -3,7 +3,7 @@
 //! A notice goes the way of the readings, through the outbox and the outlet, and waits and counts like one of them. On the
 //! stream it is an event with the adapter as its asset.
 
-use model::{ClockState, Quality, TextList, TextMap, Timestamp, Value};
+use model::{ClockState, Quality, TextList, TextMap, Timestamp, Value, time_source};
 use stream::message::Event;
 
 use crate::adapter::Tag;
@@ -29,6 +29,12 @@ pub const DATA_LOSS: &str = "data_loss";
 
 /// The state of a point, or that it changed (MB-40).
 pub const POINT_STATE: &str = "point.state";
+/// Something happened in the plant, as the source tells it (UA-26).
+pub const SOURCE_EVENT: &str = "source.event";
+/// A condition that the source keeps is in another state (UA-29).
+pub const CONDITION_STATE: &str = "condition.state";
+/// The source has told all conditions it has (UA-28).
+pub const CONDITION_REFRESH: &str = "condition.refresh";
 
 /// What a notice about a point adds.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +47,23 @@ pub struct PointState {
     pub quality_reason: Option<&'static str>,
     pub device_time: Timestamp,
     pub finding: Finding,
+}
+
+/// What a notice about an event of the source adds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceEvent {
+    pub asset_id: String,
+    /// The source's own name of the event, hexadecimal; empty if it has none. With one the event has the same id wherever
+    /// and whenever it is told (UA-27).
+    pub event_id: String,
+    /// A word of `model::Severity`.
+    pub severity: Option<&'static str>,
+    pub quality: Quality,
+    pub quality_reason: Option<&'static str>,
+    pub device_time: Timestamp,
+    pub time_source: &'static str,
+    /// Details with names from the settings.
+    pub fields: Vec<(String, String)>,
 }
 
 /// One of them.
@@ -60,6 +83,8 @@ pub struct Notice {
     pub number: i64,
     /// For a notice about a point, not about the adapter or a device.
     pub point: Option<Box<PointState>>,
+    /// For a notice about an event of the source.
+    pub source: Option<Box<SourceEvent>>,
 }
 
 impl Notice {
@@ -75,6 +100,7 @@ impl Notice {
             clock_state: ClockState::default(),
             number: 0,
             point: None,
+            source: None,
         }
     }
 
@@ -137,7 +163,11 @@ impl Notice {
     pub fn bytes(&self) -> usize {
         let details = self.details.iter().map(|(_, text)| size_of::<(&str, String)>() + text.len());
         let point = self.point.as_ref().map_or(0, |point| size_of::<PointState>() + 2 * point.finding.to.len());
-        size_of::<Self>() + self.message.len() + details.sum::<usize>() + point
+        let source = self.source.as_ref().map_or(0, |source| {
+            let fields = source.fields.iter().map(|(key, text)| 2 * size_of::<String>() + key.len() + text.len());
+            size_of::<SourceEvent>() + source.event_id.len() + fields.sum::<usize>()
+        });
+        size_of::<Self>() + self.message.len() + details.sum::<usize>() + point + source
     }
 
     /// Hands the event to `take`.
@@ -160,6 +190,8 @@ impl Notice {
             edge: None,
             initial: false,
             missed_window: false,
+            severity: None,
+            time_source: time_source::GATEWAY,
             message: &self.message,
             value: Value::Null,
             unit: None,
@@ -173,6 +205,25 @@ impl Notice {
             metadata: TextMap::Slice(&metadata),
             details: TextMap::Slice(&details),
         };
+        if let Some(source) = &self.source {
+            let event_id = match source.event_id.as_str() {
+                "" => event_id.clone(),
+                own => format!("{gateway_id}/{adapter_id}/source/{own}"),
+            };
+            let mut details = details.clone();
+            details.extend(source.fields.iter().map(|(key, text)| (key.as_str(), text.as_str())));
+            return take(&Event {
+                event_id: &event_id,
+                asset_id: &source.asset_id,
+                severity: source.severity,
+                quality: source.quality,
+                quality_reason: source.quality_reason,
+                device_time: source.device_time,
+                time_source: source.time_source,
+                details: TextMap::Slice(&details),
+                ..about_the_adapter
+            });
+        }
         let Some(point) = &self.point else { return take(&about_the_adapter) };
         let Finding { kind, from, to } = &point.finding;
         take(&Event {

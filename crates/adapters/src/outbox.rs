@@ -83,6 +83,11 @@ impl Batch {
             if let Some(point) = &mut notice.point {
                 point.device_time = point.device_time.plus_micros(micros);
             }
+            if let Some(source) = &mut notice.source
+                && source.time_source == model::time_source::GATEWAY
+            {
+                source.device_time = source.device_time.plus_micros(micros);
+            }
         }
         if let Some(letter) = &mut self.letter {
             letter.at = letter.at.plus_micros(micros);

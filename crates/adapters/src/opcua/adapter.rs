@@ -13,6 +13,9 @@ use tokio::time::Instant;
 
 use super::config::Plan;
 use super::connection::Connection;
+use super::events::condition::Conditions;
+use super::events::refresh::Refresher;
+use super::events::{EventItem, Events, Recent};
 use super::history::Filler;
 use super::items::{Item, State};
 use super::point::Deadband;
@@ -45,6 +48,7 @@ pub struct OpcUaAdapter {
     pub(super) elements: HashMap<(usize, usize), usize>,
     /// By point.
     pub(super) items: Vec<Item>,
+    pub(super) events: Events,
     /// Publishing intervals in milliseconds; a subscription or a rhythm of reading each.
     pub(super) intervals: Vec<u32>,
     /// By interval: when it is read next.
@@ -125,11 +129,27 @@ impl Asked {
 #[derive(Debug)]
 pub(super) enum Pending {
     Publish,
-    Create { items: Vec<usize> },
+    Create {
+        items: Vec<usize>,
+    },
     WatchServer,
-    Republish { subscription: u32, number: u32 },
-    Read { items: Vec<usize> },
-    History { items: Vec<usize> },
+    Republish {
+        subscription: u32,
+        number: u32,
+    },
+    Read {
+        items: Vec<usize>,
+    },
+    History {
+        items: Vec<usize>,
+    },
+    CreateEvents {
+        sources: Vec<usize>,
+    },
+    /// ConditionRefresh, of the subscription of this interval.
+    Refresh {
+        interval: usize,
+    },
 }
 
 impl OpcUaAdapter {
@@ -143,7 +163,8 @@ impl OpcUaAdapter {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let now = Instant::now();
-        let mut intervals: Vec<u32> = plan.points.iter().map(|point| point.publishing_ms).collect();
+        let of_events = plan.events.iter().map(|source| source.publishing_ms);
+        let mut intervals: Vec<u32> = plan.points.iter().map(|point| point.publishing_ms).chain(of_events).collect();
         intervals.sort_unstable();
         intervals.dedup();
         let place = |ms: u32| intervals.binary_search(&ms).unwrap_or_default();
@@ -160,6 +181,13 @@ impl OpcUaAdapter {
             device: 0,
         };
         let filler = Filler::new(plan.back_fill);
+        let events = Events {
+            items: plan.events.iter().map(|source| EventItem::new(place(source.publishing_ms), now)).collect(),
+            conditions: Conditions::default(),
+            recent: Recent::default(),
+            refresher: Refresher::default(),
+            server_uri: String::new(),
+        };
         Self {
             tags: plan.points.iter().map(tag).collect(),
             elements: HashMap::new(),
@@ -172,6 +200,7 @@ impl OpcUaAdapter {
             own: None,
             reads: vec![now; intervals.len()],
             items,
+            events,
             intervals,
             server: 0,
             held: None,
@@ -212,6 +241,7 @@ impl OpcUaAdapter {
             }
         }
         self.filler.interrupted();
+        self.lose_events(now);
     }
 }
 
@@ -284,6 +314,9 @@ impl Adapter for OpcUaAdapter {
             let node = &self.plan.points[at].node;
             return Some(format!("has {count} of {all} points that cannot be read, the first {node}: {why}"));
         }
+        if let Some(complaint) = self.event_complaint() {
+            return Some(complaint);
+        }
         (self.facts.state != 0).then(|| format!("says it is {}", state_name(self.facts.state)))
     }
 
@@ -322,6 +355,7 @@ impl Adapter for OpcUaAdapter {
         if self.cannot_subscribe {
             notes.push("the server has no subscriptions; points are read instead".to_owned());
         }
+        self.event_notes(&mut notes);
         if let Some(level) = self.facts.service_level {
             notes.push(format!("service level {level}"));
         }

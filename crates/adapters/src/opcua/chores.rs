@@ -30,6 +30,8 @@ impl OpcUaAdapter {
         self.judge_silence(now)?;
         self.renew(now)?;
         self.create_items(now)?;
+        self.create_event_items(now)?;
+        self.refresh_conditions(now)?;
         self.read_polled(now)?;
         self.ask_history(now)?;
         self.publish()
@@ -214,6 +216,7 @@ impl OpcUaAdapter {
             .chain(reads)
             .chain(renew)
             .chain(due)
+            .chain(self.events_due())
             .chain(self.filler.next())
             .chain(link.answer_due())
             .min()

@@ -14,7 +14,7 @@ use super::connection::{CallError, Connection, LOGIN_WAIT, Target, is_login};
 use super::endpoint::{Chosen, choose, differs};
 use super::items::State;
 use super::session::{Asker, Held, endpoints, link_error};
-use super::stack::{NodeId, SecurityPolicy, StatusCode, X509};
+use super::stack::{NodeId, SecurityPolicy, StatusCode, X509, clean};
 use super::subscription::{SILENCES_OF_SUBSCRIPTION, Step, Subscription};
 use super::trust::{Expected, Refusal, days_left, facts};
 use crate::adapter::LinkError;
@@ -106,6 +106,7 @@ impl OpcUaAdapter {
             (target.host, target.port) = (host, *port);
         }
         self.trust(&chosen, target.host, &name)?;
+        self.events.server_uri = clean(&chosen.application_uri);
         let mut connection = Connection::open(&target, chosen.security.clone()).await?;
         let deadline = target.deadline;
         let mut asker = Asker { connection: &mut connection, deadline };
@@ -117,6 +118,7 @@ impl OpcUaAdapter {
         self.subscribe(&mut asker, &name).await?;
         self.reads.fill(Instant::now());
         self.items_changed();
+        self.events_connected();
         tracing::info!(target = name, policy = %plan.policy, subscriptions = self.held.as_ref().map_or(0, |held| held.subscriptions.len()), "a session");
         self.link = Some(Link {
             connection,
@@ -333,6 +335,7 @@ impl OpcUaAdapter {
             }
             item.node = node;
         }
+        self.place_event_items(&facts.namespaces, now);
         self.chunk = facts.items_per_call.max(1);
         self.facts = facts;
         Ok(())
@@ -388,7 +391,8 @@ impl OpcUaAdapter {
         }
         for (interval, publishing_ms) in self.intervals.clone().into_iter().enumerate() {
             let has_one = self.held.iter().flat_map(|held| &held.subscriptions).any(|one| one.interval == interval);
-            let is_wanted = self.items.iter().any(|item| item.interval == interval && !item.polled);
+            let of_events = self.events.items.iter().any(|item| item.interval == interval);
+            let is_wanted = of_events || self.items.iter().any(|item| item.interval == interval && !item.polled);
             if has_one || !is_wanted {
                 continue;
             }
@@ -412,6 +416,7 @@ impl OpcUaAdapter {
                     }
                 }
             }
+            self.want_event_items(interval, now);
             if let Some(held) = &mut self.held {
                 held.subscriptions.push(subscription);
             }

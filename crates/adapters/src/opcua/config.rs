@@ -9,6 +9,7 @@ use ::config::{Object, Problem, SecretRef};
 use serde_json::Value;
 
 use super::endpoint::is_deprecated;
+use super::events::settings::{self, Source};
 use super::point::{self, Point};
 use super::stack::SecurityPolicy;
 use crate::common::Common;
@@ -28,7 +29,9 @@ pub const POLICIES: [&str; 6] =
 pub struct Plan {
     pub common: Common,
     pub connection: ConnectionPlan,
+    /// Empty where only events are wanted.
     pub points: Vec<Point>,
+    pub events: Vec<Source>,
     pub back_fill: Option<BackFill>,
 }
 
@@ -114,8 +117,9 @@ pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
     let common = Common::read(&mut object);
     let connection = read_connection(&mut object);
     let back_fill = read_back_fill(&mut object);
-    let points = read_points(&mut object, &common);
-    let slowest = points.iter().map(|point| u64::from(point.publishing_ms)).max().unwrap_or_default();
+    let (points, events) = read_sources(&mut object, &common);
+    let of_events = events.iter().map(|source| u64::from(source.publishing_ms));
+    let slowest = points.iter().map(|point| u64::from(point.publishing_ms)).chain(of_events).max().unwrap_or_default();
     if connection.as_ref().is_some_and(|connection| connection.session_timeout < Duration::from_millis(slowest * 2)) {
         let message =
             format!("is shorter than two publishing intervals of {slowest} ms: the server would end the session");
@@ -123,7 +127,7 @@ pub fn plan(value: &Value, pointer: &str) -> Result<Plan, Vec<Problem>> {
     }
     let problems = object.finish();
     match connection {
-        Some(connection) if problems.is_empty() => Ok(Plan { common, connection, points, back_fill }),
+        Some(connection) if problems.is_empty() => Ok(Plan { common, connection, points, events, back_fill }),
         _ => Err(problems),
     }
 }
@@ -306,11 +310,32 @@ fn read_back_fill(object: &mut Object<'_>) -> Option<BackFill> {
     })
 }
 
-fn read_points(object: &mut Object<'_>, common: &Common) -> Vec<Point> {
+/// Points and event sources: at least one of either, on a handful of intervals.
+fn read_sources(object: &mut Object<'_>, common: &Common) -> (Vec<Point>, Vec<Source>) {
     let defaults = point::Defaults::read(object);
+    let events = settings::read(object, common, defaults.publishing_ms);
+    let asks_events = object.list("events").is_some_and(|list| !list.is_empty());
+    let mut intervals = std::collections::BTreeSet::new();
+    intervals.extend(events.iter().map(|source| (source.publishing_ms, false)));
+    let points = read_points(object, common, &defaults, asks_events, &mut intervals);
+    if intervals.len() > INTERVALS_MAX {
+        let message = format!("{} different intervals, {INTERVALS_MAX} are possible", intervals.len());
+        object.problem("points", "too_many", message, "each is a subscription, and servers allow few");
+    }
+    (points, events)
+}
+
+fn read_points(
+    object: &mut Object<'_>,
+    common: &Common,
+    defaults: &point::Defaults,
+    may_be_none: bool,
+    intervals: &mut std::collections::BTreeSet<(u32, bool)>,
+) -> Vec<Point> {
     let Some(list) = object.list("points").filter(|list| !list.is_empty()) else {
-        if object.value("points").is_none_or(Value::is_array) {
-            object.problem("points", "missing", "holds nothing to read", "");
+        if !may_be_none && object.value("points").is_none_or(Value::is_array) {
+            let hint = "name points, or events: [{}] for the events of the server";
+            object.problem("points", "missing", "holds nothing to read", hint);
         }
         return Vec::new();
     };
@@ -321,10 +346,9 @@ fn read_points(object: &mut Object<'_>, common: &Common) -> Vec<Point> {
     }
     let mut points: Vec<Point> = Vec::with_capacity(list.len());
     let mut names = std::collections::HashMap::new();
-    let mut intervals = std::collections::BTreeSet::new();
     for (place, value) in list.iter().enumerate() {
         let pointer = format!("{}/{place}", object.at("points"));
-        match point::read(value, &pointer, &defaults, common) {
+        match point::read(value, &pointer, defaults, common) {
             Err(problems) => object.extend(problems),
             Ok(point) => {
                 let name = (point.asset_id.clone(), point.parameter.clone());
@@ -336,10 +360,6 @@ fn read_points(object: &mut Object<'_>, common: &Common) -> Vec<Point> {
                 points.push(point);
             }
         }
-    }
-    if intervals.len() > INTERVALS_MAX {
-        let message = format!("{} different intervals, {INTERVALS_MAX} are possible", intervals.len());
-        object.problem("points", "too_many", message, "each is a subscription, and servers allow few");
     }
     points
 }

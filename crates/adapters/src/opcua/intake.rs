@@ -30,6 +30,10 @@ pub mod discard {
     pub const REPEATED_VALUE: &str = "REPEATED_VALUE";
     /// Of an item that is not ours.
     pub const UNKNOWN_ITEM: &str = "UNKNOWN_ITEM";
+    /// An event told before: by another notifier, or by a refresh.
+    pub const REPEATED_EVENT: &str = "REPEATED_EVENT";
+    /// An event that the settings do not ask for, from a server that does not filter.
+    pub const UNWANTED_EVENT: &str = "UNWANTED_EVENT";
     /// An answer, or a part of one, that cannot be read.
     pub const DECODE_ERROR: &str = model::reason::DECODE_ERROR;
 }
@@ -43,7 +47,7 @@ impl OpcUaAdapter {
             self.deliver(subscription, &message, cycle)?;
         }
         for _ in 0..MESSAGES_MAX {
-            if cycle.samples.len() >= SAMPLES_MAX {
+            if cycle.samples.len() + cycle.notices.len() >= SAMPLES_MAX {
                 return Ok(());
             }
             let Some(link) = &mut self.link else { return Ok(()) };
@@ -108,6 +112,15 @@ impl OpcUaAdapter {
                 self.take_history(&items, answer.results.unwrap_or_default(), cycle);
                 Ok(())
             }
+            (Pending::CreateEvents { sources }, ResponseMessage::CreateMonitoredItems(answer)) => {
+                self.event_items_created(&sources, &answer.results.unwrap_or_default(), cycle);
+                Ok(())
+            }
+            (Pending::Refresh { interval }, ResponseMessage::Call(answer)) => {
+                let result = answer.results.unwrap_or_default().first().map(|result| result.status_code);
+                self.refresh_answered(interval, result.unwrap_or(StatusCode::BadUnexpectedError));
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -156,6 +169,16 @@ impl OpcUaAdapter {
             }
             Pending::History { items } => {
                 self.history_refused(&items, status, cycle);
+                Ok(())
+            }
+            Pending::CreateEvents { sources } => {
+                for at in sources {
+                    self.refuse_event_item(at, status);
+                }
+                Ok(())
+            }
+            Pending::Refresh { interval } => {
+                self.refresh_answered(interval, status);
                 Ok(())
             }
             Pending::WatchServer => Ok(()),
@@ -225,11 +248,14 @@ impl OpcUaAdapter {
             item.gap = true;
             self.filler.want(at, item.newest, now);
         }
+        if let Some(interval) = interval {
+            self.events_lost(interval);
+        }
     }
 
     fn deliver(&mut self, id: u32, message: &NotificationMessage, cycle: &mut Cycle) -> Result<(), LinkError> {
         let arrived = self.clock.now();
-        let before = cycle.samples.len();
+        let (before, told_before) = (cycle.samples.len(), cycle.notices.len());
         let mut outcome = Ok(());
         for part in message.notification_data.iter().flatten() {
             if let Some(changes) = part.inner_as::<DataChangeNotification>() {
@@ -239,12 +265,18 @@ impl OpcUaAdapter {
                 }
             } else if let Some(change) = part.inner_as::<StatusChangeNotification>() {
                 outcome = outcome.and(self.subscription_changed(id, change.status));
-            } else if part.inner_as::<EventNotificationList>().is_none() {
+            } else if let Some(list) = part.inner_as::<EventNotificationList>() {
+                for event in list.events.iter().flatten() {
+                    let fields = event.event_fields.as_deref().unwrap_or_default();
+                    self.take_event(event.client_handle, fields, arrived, cycle);
+                }
+            } else {
                 cycle.discarded.push(discard::DECODE_ERROR);
             }
         }
         self.receipt += 1;
-        let bytes = (cycle.samples.len() - before + 1) * size_of::<Sample>();
+        let told: usize = cycle.notices[told_before..].iter().map(Notice::bytes).sum();
+        let bytes = (cycle.samples.len() - before + 1) * size_of::<Sample>() + told;
         self.ledger.owe(self.receipt, id, message.sequence_number, bytes);
         cycle.receipt = Some(self.receipt);
         outcome

@@ -1,9 +1,10 @@
 //! OPC UA: listens to a server and acknowledges each notification when its values are durable.
 //!
-//! Only reads: no Write, no Call (G-01).
+//! Only reads: no Write, and no Call but `ConditionRefresh`, which changes nothing at the server (G-01).
 //!
-//! Where to look next: [`probe`] and [`browse`] for a first look at a server, [`config`] for the settings, [`subscription`] for what is owed to the server, [`items`] for what is
-//! watched, [`comeback`] for what happens after a cut, [`value`] for what becomes of a value, [`trust`] for certificates.
+//! Where to look next: [`probe`] and [`browse`] for a first look at a server, [`config`] for the settings, [`subscription`]
+//! for what is owed to the server, [`items`] for what is watched, [`comeback`] for what happens after a cut, [`value`] for what
+//! becomes of a value, [`events`] for events and conditions, [`trust`] for certificates.
 //! Why the library's own session is not used is in docs/adr/0019-opcua-session.md.
 
 pub mod adapter;
@@ -15,6 +16,7 @@ pub mod connection;
 pub mod describe;
 pub mod draft;
 pub mod endpoint;
+pub mod events;
 pub mod hints;
 pub mod history;
 pub mod intake;

@@ -72,9 +72,12 @@ pub struct OpcUaSettings {
     pub asset_id: Option<String>,
     /// ISA-95 path of the assets: enterprise/site/area/line/cell.
     pub asset_path: Option<String>,
-    /// What is read.
-    #[schemars(length(min = 1, max = 100_000))]
-    pub points: Vec<PointSettings>,
+    /// What is read; may be left out where there are events.
+    #[schemars(length(max = 100_000))]
+    pub points: Option<Vec<PointSettings>>,
+    /// Events of the server and its conditions, which become alarms; none when absent. `[{}]` is all the server tells.
+    #[schemars(length(max = 64))]
+    pub events: Option<Vec<EventSettings>>,
     /// Address of the gateway's stream; filled in by the gateway.
     pub kafka_bootstrap: Option<String>,
     /// Address of the schema registry; filled in by the gateway.
@@ -164,6 +167,51 @@ pub struct PointSettings {
     pub offset: Option<f64>,
     /// Texts of an enumeration, by value.
     pub states: Option<BTreeMap<String, String>>,
+}
+
+/// A node that notifies of events, and what is wanted of it.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct EventSettings {
+    /// The notifier, written as the node of a point: an area or a machine. The server itself notifies of everything.
+    #[schemars(extend("default" = "i=2253"))]
+    pub node: Option<String>,
+    /// The asset of its events and alarms; that of the adapter when absent, else the adapter's own name.
+    pub asset_id: Option<String>,
+    /// As for the adapter.
+    #[schemars(range(min = 50, max = 3_600_000))]
+    pub publishing_interval_ms: Option<u32>,
+    /// Events the server keeps between two notifications; as many as it can when absent.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub queue_size: Option<u32>,
+    /// Less severe events are left out; states of conditions that are held never are.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
+    pub min_severity: Option<u16>,
+    /// Only events of these types and their subtypes; all when absent.
+    #[schemars(length(max = 32))]
+    pub types: Option<Vec<String>>,
+    /// Further fields of its events by their browse names, `nsu=urn:vendor:types;Order/Number`; details `field.<name>`.
+    pub fields: Option<BTreeMap<String, String>>,
+    /// Conditions become alarms, and the server is asked to tell them again after a gap (`ConditionRefresh`).
+    #[schemars(extend("default" = true))]
+    pub alarms: Option<bool>,
+    /// How severe is how severe.
+    pub severities: Option<SeveritySettings>,
+}
+
+/// The lowest severity of the server, of 1 to 1000, that counts so; 1001 is never. Below medium it is LOW.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct SeveritySettings {
+    /// MEDIUM.
+    #[schemars(range(min = 1, max = 1001), extend("default" = 251))]
+    pub medium: Option<u16>,
+    /// HIGH.
+    #[schemars(range(min = 1, max = 1001), extend("default" = 501))]
+    pub high: Option<u16>,
+    /// CRITICAL.
+    #[schemars(range(min = 1, max = 1001), extend("default" = 751))]
+    pub critical: Option<u16>,
 }
 
 /// Changes that are not worth reporting; done here where the server cannot.

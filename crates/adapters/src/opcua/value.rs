@@ -89,19 +89,24 @@ pub fn judge(bits: u32) -> Judged {
 
 /// When, by whose clock, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct When {
-    time: Timestamp,
-    source: &'static str,
-    finding: Option<&'static str>,
-    raw: Option<Box<str>>,
+pub(super) struct When {
+    pub time: Timestamp,
+    pub source: &'static str,
+    pub finding: Option<&'static str>,
+    /// As it came, where it cannot be believed.
+    pub raw: Option<Box<str>>,
+}
+
+/// Of a value.
+fn when(data: &DataValue, arrived: Timestamp) -> When {
+    let stamped = |time: &Option<_>| time.as_ref().and_then(micros);
+    believe(stamped(&data.source_timestamp), stamped(&data.server_timestamp), arrived)
 }
 
 /// The source's time, else the server's, else ours (UA-24), if it can be believed.
-fn when(data: &DataValue, arrived: Timestamp) -> When {
-    let stamped = |time: &Option<_>| time.as_ref().and_then(micros);
-    let said = stamped(&data.source_timestamp)
-        .map(|time| (time, time_source::DEVICE))
-        .or_else(|| stamped(&data.server_timestamp).map(|time| (time, time_source::SERVER)));
+pub(super) fn believe(of_source: Option<i64>, of_server: Option<i64>, arrived: Timestamp) -> When {
+    let said =
+        of_source.map(|time| (time, time_source::DEVICE)).or_else(|| of_server.map(|time| (time, time_source::SERVER)));
     let Some((time, source)) = said else {
         let finding = Some(reason::DEVICE_TIME_MISSING);
         return When { time: arrived, source: time_source::GATEWAY, finding, raw: None };
@@ -121,7 +126,7 @@ fn when(data: &DataValue, arrived: Timestamp) -> When {
 }
 
 /// What a value is for the rest of the program.
-fn scalar(variant: &Variant) -> Option<Scalar<'static>> {
+pub(super) fn scalar(variant: &Variant) -> Option<Scalar<'static>> {
     let text = |text: Cow<'_, str>| Some(Scalar::Text(text.into_owned().into()));
     Some(match variant {
         Variant::Empty => Scalar::Null,

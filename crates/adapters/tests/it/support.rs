@@ -77,6 +77,10 @@ pub(crate) struct Told {
     pub(crate) from: Option<String>,
     pub(crate) to: Option<String>,
     pub(crate) message: String,
+    pub(crate) severity: Option<String>,
+    pub(crate) quality: &'static str,
+    pub(crate) time_source: String,
+    pub(crate) device_time: Timestamp,
     pub(crate) time: Timestamp,
     pub(crate) clock_state: ClockState,
     pub(crate) edge: Option<String>,
@@ -135,6 +139,23 @@ impl Kept {
     /// All durable events so far, of one kind.
     pub(crate) fn told(&self, kind: &str) -> Vec<Told> {
         self.with(|inner| inner.told.iter().filter(|told| told.kind == kind).cloned().collect())
+    }
+
+    /// Waits until so many events of a kind are durable.
+    pub(crate) async fn until_told(&self, kind: &str, count: usize) -> Vec<Told> {
+        let waiting = async {
+            loop {
+                let told = self.told(kind);
+                if told.len() >= count {
+                    return told;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        match tokio::time::timeout(DEADLINE, waiting).await {
+            Ok(told) => told,
+            Err(elapsed) => panic!("never {count} of {kind} ({elapsed}): {:#?}", self.told(kind)),
+        }
     }
 
     /// All durable dead letters so far.
@@ -238,6 +259,10 @@ impl Outlet for Kept {
             from: text(event.from_state),
             to: text(event.to_state),
             message: event.message.to_owned(),
+            severity: text(event.severity),
+            quality: event.quality.as_str(),
+            time_source: event.time_source.to_owned(),
+            device_time: event.device_time,
             time: event.gateway_time,
             clock_state,
             edge: text(event.edge),

@@ -1,7 +1,7 @@
 """An OPC UA server that does as told: one JSON command a line on standard input, `done` for each on standard output.
 
 Arguments: port, then options: folder=PATH for a certificate (made there, policies Basic256Sha256 and up), swap (namespaces
-in another order), user=NAME:PASSWORD, history, none (without security as well), distrust (no certificate of a client is good), pages=N
+in another order), user=NAME:PASSWORD, history, norefresh (without ConditionRefresh), none (without security as well), distrust (no certificate of a client is good), pages=N
 (answers with N references at most and keeps the rest, which this server does not do by itself), big=N (a folder `Big` of so
 many variables, which are made up when somebody looks).
 """
@@ -161,14 +161,37 @@ def moment(text):
 class Plant:
     def __init__(self, server, options, pages):
         self.server, self.options, self.pages, self.nodes, self.index = server, options, pages, {}, {}
+        self.calls = []
 
     async def build(self):
+        self.watch_calls()
         uris = list(reversed(URIS)) if "swap" in self.options else URIS
         for uri in uris:
             self.index[uri] = await self.server.register_namespace(uri)
 
     def node_id(self, name, uri):
         return ua.NodeId(name, self.index[uri])
+
+    def watch_calls(self):
+        """Counts what is called, whatever it is."""
+        service = self.server.iserver.method_service
+        carry_out = service.call
+
+        async def call(methods):
+            self.calls.extend(methods)
+            return await carry_out(methods)
+
+        service.call = call
+
+    async def event(self, kind, fields):
+        """Tells an event of a standard type."""
+        generator = await self.server.get_event_generator(getattr(ua.ObjectIds, kind), ua.ObjectIds.Server)
+        for name, value in fields.items():
+            if name in ("NodeId", "SourceNode", "BranchId"):
+                value = self.node_id(value, URIS[0])
+            if name not in ("Message", "Time"):
+                setattr(generator.event, name, value)
+        await generator.trigger(message=fields.get("Message"), time_attr=moment(fields.get("Time")))
 
     async def do(self, command):
         what = command["do"]
@@ -223,6 +246,32 @@ class Plant:
                 await service.delete_subscriptions(ids)
             else:
                 print(f"subscriptions {len(ids)}", flush=True)
+        elif what == "event":
+            await self.event(command.get("kind", "BaseEventType"), command["fields"])
+        elif what == "condition":
+            name = command["name"]
+            fields = {
+                "NodeId": name, "ConditionName": name, "SourceName": "Press 1", "EnabledState/Id": True,
+                "Message": name, "Severity": 700, "Retain": True, "ActiveState/Id": True, "AckedState/Id": False,
+            }
+            fields.update(command.get("fields", {}))
+            await self.event("AlarmConditionType", fields)
+        elif what == "omit":
+            # over, and nobody was told
+            self.server.iserver.subscription_service._conditions.pop(self.node_id(command["name"], uri))
+        elif what == "flood":
+            generator = await self.server.get_event_generator(ua.ObjectIds.BaseEventType, ua.ObjectIds.Server)
+            for number in range(command["count"]):
+                await generator.trigger(message=f"event {number}")
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+        elif what == "calls":
+            print(f"calls {len(self.calls)}", flush=True)
+        elif what == "unacknowledged":
+            inside = self.server.iserver.isession.session_id
+            service = self.server.iserver.subscription_service
+            held = [one for one in service.subscriptions.values() if one.session_id != inside]
+            print(f"unacknowledged {sum(len(one._not_acknowledged_results) for one in held)}", flush=True)
         elif what == "state":
             node = self.server.get_node(ua.NodeId(2259))
             await node.write_value(ua.Variant(command["state"], ua.VariantType.Int32))
@@ -234,6 +283,8 @@ async def main():
     named = dict(option.split("=", 1) for option in options if "=" in option)
     manager = Gate(*named["user"].split(":")) if "user" in named else None
     server = Server(user_manager=manager)
+    # by their severity the brackets of a refresh pass a filter of ours
+    server.iserver.bind_condition_methods = 0 if "norefresh" in options else 1000
     await server.init()
     server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
     await server.set_application_uri("urn:test:server")

@@ -97,6 +97,8 @@ pub enum Detect {
         part: String,
         condition: String,
     },
+    /// Kept by its source. No document says this; severity and texts are the source's.
+    Condition,
 }
 
 impl Detect {
@@ -110,12 +112,13 @@ impl Detect {
             Self::Stale => AlarmKind::Stale,
             Self::Comm { .. } => AlarmKind::Comm,
             Self::System { .. } => AlarmKind::System,
+            Self::Condition => AlarmKind::Condition,
         }
     }
 
     /// True when a point is looked at; otherwise a device, or the gateway itself.
     pub const fn is_of_point(&self) -> bool {
-        !matches!(self, Self::Comm { .. } | Self::System { .. })
+        !matches!(self, Self::Comm { .. } | Self::System { .. } | Self::Condition)
     }
 
     /// The number that is told as the limit.

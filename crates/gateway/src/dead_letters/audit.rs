@@ -64,6 +64,8 @@ pub(super) fn tell(
         parameter: None,
         from_state: None,
         to_state: Some(state),
+        severity: None,
+        time_source: model::time_source::GATEWAY,
         occurred_after: None,
         edge: None,
         initial: false,

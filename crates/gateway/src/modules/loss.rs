@@ -109,6 +109,8 @@ fn write(ctx: &ModuleContext, batch: &Batch<'_>, schema_id: i32, loss: &Loss<'_>
         parameter: None,
         from_state: None,
         to_state: None,
+        severity: None,
+        time_source: model::time_source::GATEWAY,
         occurred_after: None,
         edge: None,
         initial: false,

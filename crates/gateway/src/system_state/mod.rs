@@ -123,6 +123,8 @@ fn send(ctx: &ModuleContext, producer: &Producer, told: &Told) -> Result<bool, S
         parameter: None,
         from_state: Some(from),
         to_state: Some(to),
+        severity: None,
+        time_source: model::time_source::GATEWAY,
         occurred_after: None,
         edge: None,
         initial: false,

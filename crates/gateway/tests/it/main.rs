@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod conditions;
+#[cfg(test)]
 mod dead_letters;
 #[cfg(test)]
 mod modules;

@@ -23,29 +23,29 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const T0: i64 = 1_769_680_800_000_000;
 const SECOND: i64 = 1_000_000;
 
-struct Rig {
+pub(crate) struct Rig {
     _dir: tempfile::TempDir,
     _broker: Handle,
     clock: Arc<ManualClock>,
-    ctx: ModuleContext,
+    pub(crate) ctx: ModuleContext,
 }
 
 /// One record as it lies in a topic.
 #[derive(Debug, Clone, PartialEq)]
-struct Stored {
+pub(crate) struct Stored {
     partition: i32,
     payload: Vec<u8>,
     source: String,
 }
 
 impl Stored {
-    fn body(&self) -> &[u8] {
+    pub(crate) fn body(&self) -> &[u8] {
         avro::unframe(&self.payload).unwrap().1
     }
 }
 
 impl Rig {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let context = daemon::Context::new("broker", "gw");
         let broker = Broker::start(BrokerSettings::on_free_ports(dir.path()), &context).await.unwrap();
@@ -68,7 +68,7 @@ impl Rig {
     }
 
     /// The context of a fresh start: nothing known from before.
-    fn restarted(&self) -> ModuleContext {
+    pub(crate) fn restarted(&self) -> ModuleContext {
         ModuleContext {
             stop: CancellationToken::new(),
             live: Arc::new(LiveTable::default()),
@@ -77,7 +77,7 @@ impl Rig {
         }
     }
 
-    fn everything(&self, topic: Topic) -> Vec<Stored> {
+    pub(crate) fn everything(&self, topic: Topic) -> Vec<Stored> {
         let consumer = Consumer::open(&self.ctx.settings, "look").unwrap();
         let names = [(topic.name(), PARTITIONS)];
         let (starts, ends) = (consumer.starts(&names).unwrap(), consumer.ends(&names).unwrap());
@@ -105,18 +105,18 @@ impl Rig {
         stored.into_iter().map(|(_, _, stored)| stored).collect()
     }
 
-    fn written(&self, topic: Topic) -> i64 {
+    pub(crate) fn written(&self, topic: Topic) -> i64 {
         let consumer = Consumer::open(&self.ctx.settings, "look").unwrap();
         consumer.ends(&[(topic.name(), PARTITIONS)]).unwrap().iter().map(|end| end.offset).sum()
     }
 
-    fn committed(&self, group: &str, topic: Topic) -> i64 {
+    pub(crate) fn committed(&self, group: &str, topic: Topic) -> i64 {
         let consumer = Consumer::open(&self.ctx.settings, group).unwrap();
         consumer.committed(topic.name(), PARTITIONS).unwrap().iter().map(|position| position.offset).sum()
     }
 
     /// Sets a group back, as a crash leaves it that came before its commit.
-    fn rewind(&self, group: &str, topic: Topic, to: impl Fn(i64) -> i64, metadata: &str) {
+    pub(crate) fn rewind(&self, group: &str, topic: Topic, to: impl Fn(i64) -> i64, metadata: &str) {
         let consumer = Consumer::open(&self.ctx.settings, group).unwrap();
         let back =
             |position: Position| Position { offset: to(position.offset), metadata: metadata.to_owned(), ..position };
@@ -139,13 +139,13 @@ impl Rig {
         assert!(pending.wait(DEADLINE).unwrap());
     }
 
-    fn id(&self, topic: Topic) -> i32 {
+    pub(crate) fn id(&self, topic: Topic) -> i32 {
         self.ctx.runtime.block_on(self.ctx.schemas.id_for(topic)).unwrap()
     }
 }
 
 /// Waits for a condition, and says what it waited for when it does not come.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
@@ -154,7 +154,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Runs modules on threads of their own while `during` looks on, and stops them; they must end well.
-fn with_modules(
+pub(crate) fn with_modules(
     ctx: &ModuleContext,
     rules: &Validation,
     aggregate: Option<&Aggregation>,
@@ -209,7 +209,7 @@ fn reading<'a>(asset_id: &'a str, second: i64, value: Value<'a>) -> Reading<'a> 
     }
 }
 
-fn rules() -> Validation {
+pub(crate) fn rules() -> Validation {
     Validation {
         rules: vec![Rule {
             id: "oven_limits".to_owned(),
@@ -333,7 +333,7 @@ async fn readings_are_judged_once_whatever_is_read_again() {
     .unwrap();
 }
 
-fn foreign_event() -> Event<'static> {
+pub(crate) fn foreign_event() -> Event<'static> {
     Event {
         event_id: "",
         event_type: "",
@@ -341,6 +341,8 @@ fn foreign_event() -> Event<'static> {
         parameter: None,
         from_state: None,
         to_state: None,
+        severity: None,
+        time_source: model::time_source::GATEWAY,
         occurred_after: None,
         edge: None,
         initial: false,

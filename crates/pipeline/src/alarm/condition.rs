@@ -118,7 +118,9 @@ pub(super) fn in_alarm(detect: &Detect, active: bool, seen: &Seen<'_>) -> Option
             Some(exceeds((seen.value.as_number()? - before).abs() / seconds, *per_s, *hysteresis, active))
         }
         Detect::Discrete { expected } => Some(!equal(seen.value, expected)),
-        Detect::Quality { .. } | Detect::Stale | Detect::Comm { .. } | Detect::System { .. } => None,
+        Detect::Quality { .. } | Detect::Stale | Detect::Comm { .. } | Detect::System { .. } | Detect::Condition => {
+            None
+        }
     }
 }
 

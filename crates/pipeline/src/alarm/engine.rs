@@ -16,8 +16,9 @@ use super::command::{Command, CommandAnswer};
 use super::condition::Input;
 use super::first_out::Groups;
 use super::flood::{Area, AreaKpis, LONG_AGO, STALE, is_chattering};
+use super::kept::{ConditionEvent, RefreshEvent};
 use super::lane::{Hub, Lane, Out};
-use super::memory::{DEVICE_MARK, SYSTEM_MARK};
+use super::memory::{CONDITION_MARK, DEVICE_MARK, SYSTEM_MARK};
 use super::plan::Plan;
 use super::record::{Telling, Why};
 use super::restore::{self, Damaged};
@@ -96,6 +97,7 @@ impl Engine {
             groups: Groups::new(plan.groups.len()),
             areas: plan.areas.iter().map(|_| Area::default()).collect(),
             counts: Counts::default(),
+            conditions: 0,
             plan,
         };
         Self { hub, lanes: (0..lanes).map(Lane::new).collect() }
@@ -152,6 +154,27 @@ impl Engine {
             place.tell_what(point, event.message);
             place.source(&mut self.hub, point, event.stands, event.at.as_micros(), now, out);
         }
+    }
+
+    /// A source tells of a condition that it keeps itself (ALM-05). The end of what never began makes no alarm.
+    pub fn condition(&mut self, lane: usize, event: &ConditionEvent<'_>, now: Now, out: Out<'_>) {
+        let Some(place) = self.lanes.get_mut(lane) else { return };
+        let now = place.advance(&mut self.hub, now, out);
+        let name = format!("{CONDITION_MARK}{}", event.condition);
+        let is_over = !event.active && event.suppression.is_none();
+        if is_over && place.asset(event.asset).is_none_or(|asset| place.point_of(asset, &name).is_none()) {
+            return;
+        }
+        if let Some(point) = place.watch(&mut self.hub, event.asset, &name) {
+            place.kept(&mut self.hub, point, event, now, out);
+        }
+    }
+
+    /// A source has told all conditions it has: what it did not tell of is over (UA-28).
+    pub fn refreshed(&mut self, lane: usize, event: &RefreshEvent<'_>, now: Now, out: Out<'_>) {
+        let Some(place) = self.lanes.get_mut(lane) else { return };
+        let now = place.advance(&mut self.hub, now, out);
+        place.refreshed(&mut self.hub, event, now, out);
     }
 
     /// Delays, shelvings, release delays and reminders that fall due.

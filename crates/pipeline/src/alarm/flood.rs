@@ -34,7 +34,8 @@ pub(super) type Recent = [i64; CHATTER_COUNT];
 pub(super) const LONG_AGO: i64 = i64::MIN / 2;
 
 pub(super) fn is_chattering(recent: Recent, steady: i64) -> bool {
-    steady.saturating_sub(recent[0]) <= CHATTER_WINDOW
+    // a lane in which no reading ever came stands where time begins
+    recent[0] > LONG_AGO && steady.saturating_sub(recent[0]) <= CHATTER_WINDOW
 }
 
 /// Counts of the last days.

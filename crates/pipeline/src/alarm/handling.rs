@@ -66,6 +66,7 @@ impl Lane {
         if let Some(n) = self.alarm(hub, target) {
             return Some(n);
         }
+        // of a device, a part of the gateway or a source's condition: it is there, or nobody has told of it
         if target.alarm_id.contains(DEVICE_MARK) {
             return None;
         }
@@ -115,6 +116,7 @@ impl Lane {
             role: command.role.map(super::Role::as_str),
             comment: comment.as_deref(),
             command_id: Some(command.command_id),
+            quiet: false,
         };
         let asked = |cause| Asked { n, command, why: Why { cause, ..why }, now };
         match command.action {

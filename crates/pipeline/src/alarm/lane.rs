@@ -33,6 +33,8 @@ pub(super) struct Hub {
     pub(super) groups: Groups,
     pub(super) areas: Vec<Area>,
     pub(super) counts: Counts,
+    /// Alarms of conditions that sources keep.
+    pub(super) conditions: usize,
 }
 
 #[derive(Debug, Default)]
@@ -356,7 +358,8 @@ impl Lane {
     pub(super) fn apply(&mut self, hub: &mut Hub, n: u32, step: Step, why: Why<'_>, now: Now, out: Out<'_>) -> bool {
         let alarm = &mut self.alarms[n as usize];
         let before = alarm.flags;
-        let Some(outcome) = state::next(before, step) else { return false };
+        let Some(mut outcome) = state::next(before, step) else { return false };
+        outcome.announce &= !why.quiet;
         let after = outcome.flags;
         alarm.flags = after;
         if outcome.new_occurrence {
@@ -472,6 +475,9 @@ impl Lane {
     /// As configured; a quality alarm raised by a hard limit is as severe as the point's highest limit (ALM-05).
     pub(super) fn severity(&self, hub: &Hub, n: u32) -> Severity {
         let alarm = &self.alarms[n as usize];
+        if let Some(kept) = &alarm.kept {
+            return kept.severity;
+        }
         let own = hub.plan.rule(alarm.rule).settings.severity;
         if !alarm.by_hard_limit {
             return own;
@@ -552,5 +558,6 @@ fn word(detect: &Detect) -> &'static str {
         Detect::Stale => "stale",
         Detect::Comm { .. } => "communication",
         Detect::System { .. } => "system",
+        Detect::Condition => "condition",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use model::{Quality, Timestamp, Value};
+use model::{Quality, Severity, Timestamp, Value};
 
 use super::command::Remembered;
 use super::flood::{Days, LONG_AGO, Recent};
@@ -145,6 +145,17 @@ pub(super) struct Alarm {
     pub(super) restored: bool,
     /// Restored under another limit.
     pub(super) rule_changed: bool,
+    /// Of a condition that its source keeps.
+    pub(super) kept: Option<Box<Kept>>,
+}
+
+/// What belongs to a condition that its source keeps.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Kept {
+    /// Who tells of it; only a refresh of the same one says anything about it.
+    pub(super) origin: Box<str>,
+    /// As the source says it.
+    pub(super) severity: Severity,
 }
 
 impl Alarm {
@@ -171,6 +182,7 @@ impl Alarm {
             by_hard_limit: false,
             restored: false,
             rule_changed: false,
+            kept: None,
         }
     }
 
@@ -198,12 +210,13 @@ impl Alarm {
 #[derive(Debug, Clone)]
 pub(super) struct Point {
     pub(super) asset: u32,
-    /// The parameter; behind its mark the device, or what is wrong with a part of the gateway.
+    /// The parameter; behind its mark the device, what is wrong with a part of the gateway, or a source's condition.
     pub(super) name: Box<str>,
     pub(super) alarms: Vec<u32>,
     /// Alarms of the asset that need to know this point.
     pub(super) dependents: Vec<u32>,
-    /// Device time of the newest reading that was judged; older ones change nothing (ALM-08).
+    /// Device time of the newest reading that was judged; older ones change nothing (ALM-08). Of a condition that its
+    /// source keeps the number of the newest word about it.
     pub(super) judged: i64,
     /// Newest value and its device time.
     pub(super) value: Held,
@@ -220,6 +233,8 @@ pub(super) struct Point {
 pub(super) const DEVICE_MARK: char = ':';
 /// Begins the name of a condition of the gateway itself, in the place of a parameter's.
 pub(super) const SYSTEM_MARK: char = '!';
+/// Begins the name of a condition that a source keeps.
+pub(super) const CONDITION_MARK: char = '~';
 
 impl Point {
     pub(super) fn new(asset: u32, name: &str) -> Self {
@@ -251,7 +266,7 @@ impl Point {
 
 /// What stands behind a mark.
 pub(super) fn source_of(name: &str) -> Option<&str> {
-    name.strip_prefix([DEVICE_MARK, SYSTEM_MARK])
+    name.strip_prefix([DEVICE_MARK, SYSTEM_MARK, CONDITION_MARK])
 }
 
 /// One asset of a lane; the adapter of a device, or a part of the gateway.

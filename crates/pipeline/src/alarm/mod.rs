@@ -14,6 +14,7 @@ mod engine;
 mod first_out;
 mod flood;
 mod handling;
+mod kept;
 mod lane;
 mod memory;
 mod plan;
@@ -31,6 +32,7 @@ pub use command::{
 pub use condition::{Input, suppressed};
 pub use engine::{Counts, DeviceEvent, Engine, Listed, SystemEvent, Transition};
 pub use flood::AreaKpis;
+pub use kept::{CONDITIONS_MAX, ConditionEvent, RefreshEvent};
 pub use restore::Damaged;
 pub use state::{Flags, Outcome, Step, next};
 

@@ -19,6 +19,8 @@ pub(super) struct Plan {
     of_system: Vec<u32>,
     /// Alarms of the gateway itself that nobody configured, by condition.
     of_system_made: BTreeMap<&'static str, u32>,
+    /// Of the conditions that sources keep.
+    pub(super) of_conditions: u32,
     /// Quality alarms nobody configured: parameter, severity, area -> rule.
     made: BTreeMap<(String, Severity, u32), u32>,
     pub(super) groups: Vec<String>,
@@ -62,6 +64,7 @@ impl Plan {
             of_devices: Vec::new(),
             of_system: Vec::new(),
             of_system_made: BTreeMap::new(),
+            of_conditions: 0,
             made: BTreeMap::new(),
             groups: Vec::new(),
             areas: Vec::new(),
@@ -85,6 +88,7 @@ impl Plan {
             let n = plan.add(system::rule_of(condition), true);
             plan.of_system_made.insert(condition.name, n);
         }
+        plan.of_conditions = plan.add(super::kept::rule(), true);
         plan
     }
 

@@ -1,7 +1,10 @@
 //! From memory to the record of one transition (ALM-04).
 
 use config::alarms::AlarmRule;
-use model::{AlarmChange, AlarmKind, AlarmState, IsaState, Severity, TextList, TextMap, Timestamp, Value, alarm_flag};
+use model::{
+    AlarmChange, AlarmKind, AlarmState, IsaState, Severity, SuppressionKind, TextList, TextMap, Timestamp, Value,
+    alarm_flag,
+};
 
 use super::Now;
 use super::flood::is_chattering;
@@ -15,6 +18,8 @@ pub(super) struct Why<'a> {
     pub(super) role: Option<&'a str>,
     pub(super) comment: Option<&'a str>,
     pub(super) command_id: Option<&'a str>,
+    /// Nobody is to be called: it was so before.
+    pub(super) quiet: bool,
 }
 
 impl<'a> Why<'a> {
@@ -85,7 +90,10 @@ pub(super) fn tell(parts: &Parts<'_>, telling: &Telling<'_>, now: Now, out: &mut
     };
     let area = rule.and_then(|rule| rule.area.as_deref()).map(|area| [("area", area)]);
     let area = area.as_ref().map_or(&[][..], |area| area.as_slice());
-    let judged = point.map(|point| point.judged).filter(|judged| *judged != NEVER);
+    let kept = point.filter(|_| parts.kind == AlarmKind::Condition);
+    // the words about a condition are numbered; its time is the source's
+    let judged = point.map(|point| if kept.is_some() { point.value_time } else { point.judged });
+    let judged = judged.filter(|judged| *judged != NEVER);
     out(&model::Alarm {
         alarm_key: &alarm_key,
         occurrence_id: &occurrence_id,
@@ -103,13 +111,13 @@ pub(super) fn tell(parts: &Parts<'_>, telling: &Telling<'_>, now: Now, out: &mut
         condition_active: past.is_none() && flags.condition_active,
         acked,
         latched: past.is_none() && flags.latched,
-        suppressed_by_design: flags.by_design || flags.subsumed,
-        out_of_service: flags.out_of_service,
-        enabled: flags.enabled,
+        suppressed_by_design: flags.by_design || flags.subsumed || flags.by_source == Some(SuppressionKind::ByDesign),
+        out_of_service: flags.out_of_service || flags.by_source == Some(SuppressionKind::OutOfService),
+        enabled: flags.enabled && flags.by_source != Some(SuppressionKind::Disabled),
         state: state.as_str(),
         isa_state: isa_state.as_str(),
-        suppression_kind: flags.suppression().filter(|_| past.is_none()).map(model::SuppressionKind::as_str),
-        message: rule.map(|rule| rule.message.as_str()).unwrap_or_default(),
+        suppression_kind: flags.suppression().filter(|_| past.is_none()).map(SuppressionKind::as_str),
+        message: kept.and_then(said).or(rule.map(|rule| rule.message.as_str())).unwrap_or_default(),
         consequence: rule.and_then(|rule| rule.consequence.as_deref()),
         action: rule.and_then(|rule| rule.action.as_deref()),
         group: rule.and_then(|rule| rule.group.as_deref()),
@@ -135,6 +143,14 @@ pub(super) fn tell(parts: &Parts<'_>, telling: &Telling<'_>, now: Now, out: &mut
         metadata: TextMap::Slice(&metadata),
         tags: TextMap::Slice(area),
     });
+}
+
+/// What the source of a condition says about it.
+fn said(point: &Point) -> Option<&str> {
+    match point.value.value() {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
 }
 
 /// The value the alarm speaks of: for a quality alarm what was rejected.

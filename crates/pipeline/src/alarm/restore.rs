@@ -6,13 +6,15 @@
 use std::fmt;
 
 use model::text::take_zigzag;
-use model::{AlarmKind, Quality, Severity, Timestamp};
+use model::{AlarmKind, Quality, Severity, SuppressionKind, Timestamp};
 
 use super::command::{COMMANDS_REMEMBERED_MAX, CommandResult, REASONS, Remembered};
 use super::first_out::Member;
 use super::flood::{Area, DAYS, Day, Days, WINDOW_LENGTH_MAX};
 use super::lane::{Hub, Lane, Out, alarm_id};
-use super::memory::{Acked, Alarm, Cause, Held, NEVER, OCCURRENCES_MAX, Past, Pending, Point, Shelf, Times, source_of};
+use super::memory::{
+    Acked, Alarm, Cause, Held, Kept, NEVER, OCCURRENCES_MAX, Past, Pending, Point, Shelf, Times, source_of,
+};
 use super::record::{Parts, Telling, Why, tell};
 use super::save::VERSION;
 use super::state::{self, Flags, Step};
@@ -72,12 +74,15 @@ struct SavedAsset {
 }
 
 /// A cursor; every question names the field for the error.
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a>(&'a [u8], u8);
+
+/// The oldest bytes that are understood.
+const VERSION_MIN: u8 = 1;
 
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8]) -> Result<Self, Damaged> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) => Ok(Self(rest)),
+            Some((version @ VERSION_MIN..=VERSION, rest)) => Ok(Self(rest, *version)),
             Some((version, _)) => Err(Damaged::Version(*version)),
             None => Err(Damaged::Field("version")),
         }
@@ -209,7 +214,17 @@ impl<'a> Reader<'a> {
         let mut alarm = Alarm::new(0, 0, true);
         let [condition_active, acked, latched, shelved, by_design, subsumed, out_of_service, enabled] =
             self.bits("flags", 8)?;
-        alarm.flags = Flags { condition_active, acked, latched, shelved, by_design, subsumed, out_of_service, enabled };
+        alarm.flags = Flags {
+            condition_active,
+            acked,
+            latched,
+            shelved,
+            by_design,
+            subsumed,
+            out_of_service,
+            enabled,
+            by_source: None,
+        };
         let [held, by_hard_limit, ..] = self.bits("held", 2)?;
         (alarm.held, alarm.by_hard_limit) = (held, by_hard_limit);
         alarm.seq = self.counter("seq")?;
@@ -239,6 +254,19 @@ impl<'a> Reader<'a> {
             days.days.push_back((self.number("days")?, self.counter("days")?));
         }
         alarm.days = (!days.days.is_empty()).then(|| Box::new(days));
+        if self.1 > VERSION_MIN {
+            alarm.flags.by_source = match self.byte("by_source")? {
+                0 => None,
+                kind => {
+                    let kind = SuppressionKind::ALL.get(usize::from(kind - 1));
+                    Some(*kind.ok_or(Damaged::Field("by_source"))?)
+                }
+            };
+            if self.truth("kept")? {
+                let origin = self.text("kept")?.into();
+                alarm.kept = Some(Box::new(Kept { origin, severity: self.choice("kept", Severity::ALL)? }));
+            }
+        }
         Ok(SavedAlarm { id, kind, severity, limit, rank: rank.map(|rank| (i32::from(rank), episode)), alarm })
     }
 

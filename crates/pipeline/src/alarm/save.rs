@@ -14,8 +14,8 @@ use super::lane::{Hub, Lane};
 use super::memory::{Point, Times};
 use super::timers::Deadline;
 
-/// Of the bytes; another one is refused.
-pub(super) const VERSION: u8 = 1;
+/// Of the bytes. Those of version 1, which knew nothing of conditions that a source keeps, are read too.
+pub(super) const VERSION: u8 = 2;
 
 pub(super) fn save(lane: &Lane, hub: &Hub, asset: &str, out: &mut Vec<u8>) -> bool {
     let Some(number) = lane.asset(asset) else { return false };
@@ -156,6 +156,12 @@ fn put_alarm(out: &mut Vec<u8>, lane: &Lane, hub: &Hub, n: u32) {
     for (day, count) in days.into_iter().flatten() {
         put_zigzag(out, *day);
         put_zigzag(out, *count);
+    }
+    out.push(f.by_source.map_or(0, |kind| kind as u8 + 1));
+    put_bits(out, &[alarm.kept.is_some()]);
+    if let Some(kept) = &alarm.kept {
+        put_text(out, &kept.origin);
+        out.push(kept.severity as u8);
     }
 }
 

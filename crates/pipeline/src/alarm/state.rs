@@ -19,6 +19,8 @@ pub struct Flags {
     pub subsumed: bool,
     pub out_of_service: bool,
     pub enabled: bool,
+    /// The source that keeps the condition suppresses it, and how (UA-29).
+    pub by_source: Option<SuppressionKind>,
 }
 
 impl Flags {
@@ -32,6 +34,7 @@ impl Flags {
         subsumed: false,
         out_of_service: false,
         enabled: true,
+        by_source: None,
     };
 
     pub fn suppression(self) -> Option<SuppressionKind> {
@@ -44,7 +47,7 @@ impl Flags {
         } else if self.out_of_service {
             Some(SuppressionKind::OutOfService)
         } else if self.enabled {
-            None
+            self.by_source
         } else {
             Some(SuppressionKind::Disabled)
         }
@@ -101,6 +104,7 @@ pub enum Step {
     Subsume(bool),
     OutOfService(bool),
     Enable(bool),
+    BySource(Option<SuppressionKind>),
     /// The rule is gone (ALM-10).
     Retire,
 }
@@ -142,6 +146,7 @@ pub fn next(before: Flags, step: Step) -> Option<Outcome> {
         Step::Subsume(on) => flags.subsumed = on,
         Step::OutOfService(on) => flags.out_of_service = on,
         Step::Enable(on) => flags.enabled = on,
+        Step::BySource(kind) => flags.by_source = kind,
         Step::Retire => flags = Flags::NORMAL,
     }
     if flags == before {
@@ -167,7 +172,7 @@ mod tests {
 
     /// Every combination of flags.
     fn all_flags() -> impl Iterator<Item = Flags> {
-        (0..256_u32).map(|bits| {
+        (0..512_u32).map(|bits| {
             let bit = |n: u32| bits >> n & 1 == 1;
             Flags {
                 condition_active: bit(0),
@@ -178,11 +183,12 @@ mod tests {
                 subsumed: bit(5),
                 out_of_service: bit(6),
                 enabled: bit(7),
+                by_source: bit(8).then_some(SuppressionKind::Shelved),
             }
         })
     }
 
-    const STEPS: [Step; 14] = [
+    const STEPS: [Step; 16] = [
         Step::Activate { latching: false },
         Step::Activate { latching: true },
         Step::Return,
@@ -197,6 +203,8 @@ mod tests {
         Step::OutOfService(true),
         Step::OutOfService(false),
         Step::Enable(false),
+        Step::BySource(Some(SuppressionKind::OutOfService)),
+        Step::BySource(None),
     ];
 
     #[test]
@@ -226,8 +234,8 @@ mod tests {
     fn no_step_out_of_any_state_breaks_a_law() {
         // ALM-01, ALM-02, ALM-11, ALM-19 (h)
         for flags in all_flags() {
-            let suppressed =
-                flags.shelved || flags.by_design || flags.subsumed || flags.out_of_service || !flags.enabled;
+            let ours = flags.shelved || flags.by_design || flags.subsumed || flags.out_of_service || !flags.enabled;
+            let suppressed = ours || flags.by_source.is_some();
             assert_eq!(flags.state() == AlarmState::Suppressed, suppressed, "{flags:?}");
             assert!(!(flags.state() == AlarmState::Cleared && flags.latched), "{flags:?}");
             for step in STEPS {

@@ -4,8 +4,9 @@ use config::alarms::{Detect, Setpoint};
 
 use super::ALARMS_MAX;
 use super::command::Remembered;
+use super::kept::CONDITIONS_MAX;
 use super::lane::{Hub, Lane, number};
-use super::memory::{Alarm, Asset, DEVICE_MARK, Point, SYSTEM_MARK};
+use super::memory::{Alarm, Asset, CONDITION_MARK, DEVICE_MARK, Point, SYSTEM_MARK};
 
 impl Lane {
     pub(super) fn asset(&self, name: &str) -> Option<u32> {
@@ -37,8 +38,10 @@ impl Lane {
         if let Some(known) = self.asset(asset).and_then(|asset| self.point_of(asset, name)) {
             return Some(known);
         }
+        let is_kept = name.starts_with(CONDITION_MARK);
         let of_source = match name.strip_prefix(DEVICE_MARK) {
             Some(device) => Some(hub.plan.rules_of_device(asset, device)),
+            None if is_kept => Some(vec![hub.plan.of_conditions]),
             None => name.strip_prefix(SYSTEM_MARK).map(|condition| hub.plan.rules_of_system(asset, condition)),
         };
         let rules = if let Some(rules) = of_source {
@@ -52,12 +55,14 @@ impl Lane {
             }
             hub.plan.rules_of(asset, name)
         };
-        if hub.counts.alarms + rules.len() > ALARMS_MAX || hub.counts.points >= ALARMS_MAX {
+        let is_full = hub.counts.alarms + rules.len() > ALARMS_MAX || hub.counts.points >= ALARMS_MAX;
+        if is_full || (is_kept && hub.conditions >= CONDITIONS_MAX) {
             hub.counts.refused += 1;
             return None;
         }
         hub.counts.alarms += rules.len();
         hub.counts.points += 1;
+        hub.conditions += usize::from(is_kept);
         let asset = self.asset_or_new(asset);
         let point = number(self.points.len());
         self.points.push(Point::new(asset, name));

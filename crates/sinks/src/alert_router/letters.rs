@@ -86,6 +86,8 @@ impl Letters for StreamLetters {
             parameter: None,
             from_state: None,
             to_state: None,
+            severity: None,
+            time_source: model::time_source::GATEWAY,
             occurred_after: None,
             edge: None,
             initial: false,

@@ -270,6 +270,8 @@ fn quality_event(seq: i64, quality: Quality) -> Vec<u8> {
         parameter: Some("pressure"),
         from_state: Some("GOOD"),
         to_state: Some(quality.as_str()),
+        severity: None,
+        time_source: model::time_source::GATEWAY,
         occurred_after: Some(Timestamp::from_millis(BEGIN_MS)),
         edge: None,
         initial: false,

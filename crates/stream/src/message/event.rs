@@ -27,6 +27,10 @@ pub struct Event<'a> {
     pub initial: bool,
     /// The state changed while nobody looked, some time after `occurred_after`.
     pub missed_window: bool,
+    /// A word of `model::Severity`, where the source of the event says how bad it is.
+    pub severity: Option<&'a str>,
+    /// Who stamped `device_time`.
+    pub time_source: &'a str,
     /// One sentence for a person.
     pub message: &'a str,
     pub value: Value<'a>,
@@ -63,7 +67,7 @@ impl Event<'_> {
         put_boolean(out, self.initial);
         put_boolean(out, self.missed_window);
         put_optional_long(out, self.occurred_after.map(Timestamp::as_micros));
-        put_optional_text(out, None); // severity
+        put_optional_text(out, self.severity);
         put_string(out, self.message);
         put_value(out, self.value);
         put_optional_text(out, self.unit);
@@ -72,7 +76,7 @@ impl Event<'_> {
         put_long(out, 1); // classification EVENT
         put_time(out, self.device_time);
         put_time(out, self.gateway_time);
-        put_string(out, model::time_source::GATEWAY);
+        put_string(out, self.time_source);
         put_string(out, clock_state.as_str());
         put_optional_long(out, None); // clock_skew_ms
         put_long(out, self.epoch);
@@ -98,7 +102,7 @@ pub fn decode(body: &[u8]) -> Result<Event<'_>, DecodeError> {
     let initial = reader.boolean("initial")?;
     let missed_window = reader.boolean("missed_window")?;
     let occurred_after = reader.optional_long("occurred_after")?.map(Timestamp::from_micros);
-    reader.optional_text("severity")?;
+    let severity = reader.optional_text("severity")?;
     let message = reader.text("message")?;
     let value = reader.value("value")?;
     let unit = reader.optional_text("unit")?;
@@ -107,7 +111,7 @@ pub fn decode(body: &[u8]) -> Result<Event<'_>, DecodeError> {
     classification(reader.long("classification")?)?;
     let device_time = reader.time("device_time")?;
     let gateway_time = reader.time("gateway_time")?;
-    reader.text("time_source")?;
+    let time_source = reader.text("time_source")?;
     reader.text("clock_state")?;
     reader.optional_long("clock_skew_ms")?;
     let epoch = reader.long("epoch")?;
@@ -128,6 +132,8 @@ pub fn decode(body: &[u8]) -> Result<Event<'_>, DecodeError> {
         edge,
         initial,
         missed_window,
+        severity,
+        time_source,
         message,
         value,
         unit,

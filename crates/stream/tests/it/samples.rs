@@ -114,6 +114,8 @@ pub(crate) fn event() -> Event<'static> {
         parameter: Some("pressure"),
         from_state: Some("GOOD"),
         to_state: Some("BAD"),
+        severity: None,
+        time_source: model::time_source::GATEWAY,
         occurred_after: Some(time(-5)),
         edge: None,
         initial: false,

@@ -94,6 +94,8 @@ fn tell_the_loss(setup: &Setup) {
         parameter: None,
         from_state: None,
         to_state: None,
+        severity: None,
+        time_source: model::time_source::GATEWAY,
         occurred_after: None,
         edge: None,
         initial: false,

@@ -4,6 +4,7 @@
 
 mod browsing;
 mod coming_back;
+mod events;
 mod listening;
 mod probing;
 mod process;

@@ -103,6 +103,12 @@ impl Server {
         self.wait("subscriptions").await
     }
 
+    /// One line that it says about itself, for example `calls`.
+    pub(crate) async fn ask(&mut self, what: &str) -> String {
+        self.tell(&json!({"do": what})).await;
+        self.wait(what).await
+    }
+
     /// Ends it as a crash does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -104,6 +104,8 @@ mod tests {
             parameter: Some("p"),
             from_state: None,
             to_state: None,
+            severity: None,
+            time_source: model::time_source::GATEWAY,
             occurred_after: None,
             edge: None,
             initial: false,

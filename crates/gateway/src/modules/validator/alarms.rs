@@ -5,9 +5,10 @@
 //! `control.commands`, are answered on `control.results`, and both are noted in `audit` (ALM-17, ALM-18).
 
 use kafka::client::Batch;
-use model::{Quality, Reading, TextList, TextMap, Timestamp, Value};
+use model::{Quality, Reading, Severity, SuppressionKind, TextList, TextMap, Timestamp, Value};
 use pipeline::alarm::{
-    Action, Command, CommandAnswer, DeviceEvent, Engine, Input, Now, Role, Source, SystemEvent, Transition,
+    Action, Command, CommandAnswer, ConditionEvent, DeviceEvent, Engine, Input, Now, RefreshEvent, Role, Source,
+    SystemEvent, Transition,
 };
 use pipeline::resume::Resume;
 use pipeline::validate::{Judgement, Rejection, Validator, Verdict};
@@ -169,6 +170,45 @@ impl Alarms {
         let (part, at) = (event.asset_id, event.device_time);
         let told = SystemEvent { part, condition, stands, message: event.message, at };
         self.tell(way, |engine, out| engine.system(way.lane, &told, now, out))
+    }
+
+    /// A source keeps a condition itself, and tells how it is (UA-29).
+    pub(super) fn condition(&mut self, way: Way<'_, '_>, now: Now, event: &Event<'_>) -> Result<(), Error> {
+        let detail = |name| event.details.get(name);
+        let holds = |name| detail(name) == Some("true");
+        let Some(condition) = detail("condition") else { return Ok(()) };
+        let told = ConditionEvent {
+            asset: event.asset_id,
+            condition,
+            origin: &origin(event),
+            order: order(event, "order"),
+            active: holds("active"),
+            acked: holds("acked"),
+            suppression: detail("suppression_kind").and_then(SuppressionKind::parse),
+            severity: event.severity.and_then(Severity::parse).unwrap_or(Severity::Medium),
+            message: event.message,
+            quality: event.quality,
+            by_refresh: detail("cleared_by") == Some("refresh"),
+            quiet: holds("quiet"),
+            actor: detail("client_user"),
+            device_time: event.device_time,
+        };
+        self.idle &= !(told.active || told.suppression.is_some());
+        self.tell(way, |engine, out| engine.condition(way.lane, &told, now, out))
+    }
+
+    /// A source has told all conditions it has.
+    pub(super) fn refreshed(&mut self, way: Way<'_, '_>, now: Now, event: &Event<'_>) -> Result<(), Error> {
+        if event.details.get("whole") != Some("true") {
+            return Ok(()); // what ended was told one by one
+        }
+        let told = RefreshEvent {
+            asset: event.asset_id,
+            origin: &origin(event),
+            since: order(event, "since"),
+            order: order(event, "order"),
+        };
+        self.tell(way, |engine, out| engine.refreshed(way.lane, &told, now, out))
     }
 
     /// Lets the lane's time pass.
@@ -344,6 +384,19 @@ impl Alarms {
     pub(super) fn count(&self) -> usize {
         self.engine.counts().alarms
     }
+}
+
+/// Who tells of conditions: an adapter, through one of its event sources.
+fn origin(event: &Event<'_>) -> String {
+    let detail = |name| event.details.get(name).unwrap_or("");
+    format!("{}/{}", detail("adapter_id"), detail("origin"))
+}
+
+/// A number of an adapter's process, as one that grows over its processes too.
+fn order(event: &Event<'_>, name: &str) -> i64 {
+    const OF_PROCESS: i64 = 1 << 40;
+    let number: i64 = event.details.get(name).and_then(|text| text.parse().ok()).unwrap_or(0);
+    event.epoch.saturating_mul(OF_PROCESS).saturating_add(number.clamp(0, OF_PROCESS - 1))
 }
 
 fn kpis_json(kpis: &pipeline::alarm::AreaKpis) -> serde_json::Value {

@@ -27,8 +27,13 @@ use crate::system_state;
 
 /// Type of the events that tell whether a device answers.
 const DEVICE_STATE: &[u8] = b"device.state";
+/// Types of the events about conditions that a source keeps itself.
+const CONDITION_STATE: &[u8] = b"condition.state";
+const CONDITION_REFRESH: &[u8] = b"condition.refresh";
 /// Adapters tell what they had to drop in this.
 const DATA_LOSS: &[u8] = b"data_loss";
+/// Steady times of a lane in which no reading ever came lie below it; its time is the gateway's own until one does.
+const BEFORE_READINGS: i64 = i64::MIN / 2;
 /// Commands that may wait.
 const HELD_MAX: usize = 10_000;
 
@@ -402,6 +407,11 @@ impl<'c> Desk<'c> {
     /// The moment of a lane, for what happens without a reading.
     fn moment(&self, lane: usize) -> Now {
         let steady = self.validator.now(lane);
+        if steady < BEFORE_READINGS {
+            // alarms of devices and of conditions must not wait for a reading that may never come
+            let wall = self.ctx.clock.now();
+            return Now { steady: wall.as_micros(), wall, wall_trusted: true };
+        }
         let wall = Timestamp::from_micros(steady.saturating_add(self.validator.shift(lane)));
         Now { steady, wall, wall_trusted: true }
     }
@@ -410,7 +420,8 @@ impl<'c> Desk<'c> {
     pub(super) fn reconcile(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
         for lane in 0..LANES {
             let wall = self.ctx.clock.now();
-            let now = Now { wall, ..self.moment(lane) };
+            // readings that wait may be older than the gateway's own time
+            let now = Now { wall, steady: self.validator.now(lane), wall_trusted: true };
             let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
             let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
             alarms.reconcile(way, now)?;
@@ -525,17 +536,18 @@ impl<'c> Desk<'c> {
             None => return self.letter(producer, batch, record, lane, None, &given_up(Some(id))),
         }
         let kind = record.header(header::EVENT);
-        let of_device = kind == Some(DEVICE_STATE);
-        if (of_device || kind == Some(system_state::SYSTEM_STATE.as_bytes()))
+        let kinds = [DEVICE_STATE, CONDITION_STATE, CONDITION_REFRESH, system_state::SYSTEM_STATE.as_bytes()];
+        if kind.is_some_and(|kind| kinds.contains(&kind))
             && let Ok(event) = event::decode(body)
         {
             let now = Now { wall: event.gateway_time, ..self.moment(lane) };
             let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
             let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
-            if of_device {
-                alarms.device(way, now, &event)?;
-            } else {
-                alarms.system(way, now, &event)?;
+            match kind {
+                Some(DEVICE_STATE) => alarms.device(way, now, &event)?,
+                Some(CONDITION_STATE) => alarms.condition(way, now, &event)?,
+                Some(CONDITION_REFRESH) => alarms.refreshed(way, now, &event)?,
+                _ => alarms.system(way, now, &event)?,
             }
             alarms.touch(validator, lane, Some(urgent));
         }

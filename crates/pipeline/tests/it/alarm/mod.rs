@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod commands;
+mod kept;
 mod plant;
 mod properties;
 mod restarts;
