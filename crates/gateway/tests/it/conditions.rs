@@ -73,3 +73,46 @@ async fn conditions_of_a_source_become_alarms_once_whatever_is_read_again() {
     .await
     .unwrap();
 }
+
+// ALM-11: a shelving ends by itself, also where no reading ever came and time is the gateway's alone
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shelved_condition_comes_back_although_nothing_is_ever_read() {
+    let rig = Rig::new().await;
+    tokio::task::spawn_blocking(move || {
+        word(&rig, 1, "condition.state", &[("condition", "hot"), ("order", "1"), ("active", "true")]);
+        with_modules(&rig.ctx, &rules(), None, |_| {
+            until("it is told", || rig.written(Topic::AlarmsClean) == 1);
+            let details = [
+                ("command_id", "c1"),
+                ("source", "local"),
+                ("sequence", "1"),
+                ("target", "gw/press/condition:hot"),
+                ("action", "shelve"),
+                ("actor", "ada"),
+                ("role", "operator"),
+                ("one_shot", "false"),
+                ("duration_ms", "60000"),
+            ];
+            let event = Event {
+                event_id: "c1",
+                event_type: gateway::modules::COMMAND,
+                asset_id: "press",
+                message: "looked at",
+                details: TextMap::Slice(&details),
+                ..foreign_event()
+            };
+            let mut publisher = Publisher::open(&rig.ctx.settings).unwrap();
+            let id = rig.id(Topic::ControlCommands);
+            let pending = publisher.publish_event(Topic::ControlCommands, id, &event, ClockState::Synced);
+            assert!(pending.unwrap().unwrap().wait(std::time::Duration::from_secs(30)).unwrap());
+            until("it is shelved", || rig.written(Topic::AlarmsClean) == 2);
+            rig.clock.advance_micros(61_000_000);
+            until("it is back", || rig.written(Topic::AlarmsClean) == 3);
+        });
+        let expected =
+            ["hot HIGH ACTIVE condition !", "hot HIGH SUPPRESSED shelve", "hot HIGH ACTIVE shelve_expired !"];
+        assert_eq!(told(&rig), expected);
+    })
+    .await
+    .unwrap();
+}

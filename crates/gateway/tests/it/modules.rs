@@ -26,7 +26,7 @@ const SECOND: i64 = 1_000_000;
 pub(crate) struct Rig {
     _dir: tempfile::TempDir,
     _broker: Handle,
-    clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) ctx: ModuleContext,
 }
 
