@@ -242,10 +242,10 @@ async fn nothing_waits_on_a_machine_whose_clock_is_set() {
     plant.end().await;
 }
 
-// OFF-02: the step is told once, and the next record of each point says so, also of a point that was missing meanwhile
+// AC-023, OFF-02: the step is told once, the next record of each point says so, and polling keeps its pace
 #[tokio::test(start_paused = true)]
 async fn a_step_flags_the_next_record_of_each_point() {
-    for step_ms in [90_000, -90_000] {
+    for step_ms in [90_000, -90_000, 3_600_000] {
         let plant = start(Machine::at("2026-05-01T10:00:00Z", true), 60);
         plant.pass(10).await;
         plant.machine.step_ms(step_ms);
@@ -255,6 +255,7 @@ async fn a_step_flags_the_next_record_of_each_point() {
         assert_eq!(plant.metric("sf_clock_steps_total"), "1");
         let (seen, kept) = plant.end().await;
         without_hole(&seen);
+        assert!((60..=62).contains(&seen.len()), "two points each second of 30 s, not {}", seen.len());
         let flagged: Vec<(&str, i64)> =
             seen.iter().filter(|seen| seen.clock_step).map(|seen| (seen.parameter.as_str(), seen.seq / 2)).collect();
         assert_eq!(flagged, [("p0", 10), ("p1", 10)], "the poll after the step, {step_ms} ms");
