@@ -156,3 +156,11 @@ pub(crate) fn sparkplug() -> Vec<Vec<u8>> {
     let birth = [&[8, 5, 0x12, u8::try_from(metric.len()).unwrap_or_default()][..], &metric, &[0x18, 0]].concat();
     vec![payload::rebirth(1_769_680_800_123), birth, vec![8, 5, 0x12, 4, 0x10, 7, 0x50, 1, 0x18, 0xFF, 1]]
 }
+
+/// The table people begin with, as it is written, and as another spreadsheet saves it.
+pub(crate) fn points_tables() -> Vec<Vec<u8>> {
+    let (table, columns) = &*crate::targets::MODBUS_POINTS;
+    let text = table.example(columns);
+    let short = "parameter;address;scale;states;invalid_values\r\nt;40001;0,5;0=off; 1=on;-1\r\n";
+    vec![text.replace(',', ";").into_bytes(), text.into_bytes(), short.as_bytes().to_vec()]
+}

@@ -27,7 +27,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "batches", seeds: seeds::batches, mend: mend_batches, attempt: batches },
     Target { name: "append", seeds: seeds::batches, mend: mend_batches, attempt: append },
     Target { name: "compaction", seeds: seeds::batches, mend: mend_batches, attempt: compaction },
@@ -41,6 +41,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "mqtt-payloads", seeds: seeds::mqtt_payloads, mend: |_| (), attempt: mqtt_payloads },
     Target { name: "sparkplug", seeds: seeds::sparkplug, mend: |_| (), attempt: sparkplug },
     Target { name: "modbus", seeds: seeds::modbus, mend: mend_modbus, attempt: modbus_replies },
+    Target { name: "points-table", seeds: seeds::points_tables, mend: |_| (), attempt: points_table },
 ];
 
 /// A segment that everything else may be wrong about.
@@ -357,6 +358,30 @@ fn sparkplug(bytes: &[u8]) -> Result<bool, String> {
         Err(_) => Ok(false),
     }
 }
+
+/// Tables of points: whatever is understood comes out as it went in.
+fn points_table(bytes: &[u8]) -> Result<bool, String> {
+    let (table, columns) = &*MODBUS_POINTS;
+    let Ok(text) = std::str::from_utf8(bytes) else { return Ok(false) };
+    let Ok(parsed) = config::table::parse(text, columns) else { return Ok(false) };
+    let Ok(merged) = config::table::merge(table, &[], &parsed, false) else { return Ok(false) };
+    let written = config::table::export(table, columns, &merged.points);
+    let told = |problems: Vec<config::table::LineProblem>| format!("{:?} in {written:?}", problems.first());
+    let again = config::table::parse(&written, columns).map_err(told)?;
+    let same = config::table::merge(table, &merged.points, &again, true).map_err(told)?;
+    if same.points != merged.points || !same.changes.is_empty() {
+        return Err(format!("{:?} in {written:?}", same.changes));
+    }
+    Ok(!merged.points.is_empty())
+}
+
+/// The table of Modbus points, and its columns.
+pub(crate) static MODBUS_POINTS: LazyLock<(config::Table, Vec<config::table::Column>)> = LazyLock::new(|| {
+    let specs = adapters::catalog::specs();
+    let spec = specs.iter().find(|spec| spec.type_name == "modbus_tcp").expect("it is in the list");
+    let table = spec.table.expect("it has points");
+    (table, table.columns(&(spec.schema)()))
+});
 
 /// Replies of devices in both framings, and what the registers in them become (AC-102).
 fn modbus_replies(bytes: &[u8]) -> Result<bool, String> {

@@ -89,7 +89,7 @@ pub(super) fn decode(text: &str, form: &Form, decimal_comma: bool) -> Result<Opt
             .map(Value::Array),
         Form::Json => json(bare),
     }
-    .map(Some)
+    .map(|value| Some(value).filter(|value| !value.is_null()))
 }
 
 /// A text that is read as it stands.

@@ -197,6 +197,16 @@ mod tests {
     }
 
     #[test]
+    fn points_of_one_name_have_keys_of_their_own() {
+        let of = |names: &[&str]| {
+            let points: Vec<Value> = names.iter().map(|name| json!({ "parameter": name })).collect();
+            keys_of(&TABLE, &points)
+        };
+        assert_eq!(of(&["a", "a", "a#2", "a", "b"]), ["a", "a#2", "a#2#2", "a#3", "b"]);
+        assert_eq!(of(&["a#2", "a", "a"]), ["a#2", "a", "a#3"]);
+    }
+
+    #[test]
     fn rows_that_mean_nothing_are_told() {
         let told = laid("_key,_op,parameter\nx,,t\n,delete,y\np,,p\np,,p\n", false).unwrap_err();
         assert_eq!(

@@ -105,16 +105,20 @@ impl Table {
     }
 }
 
-/// The names of all points; where one is there several times, the further ones are numbered.
+/// The names of all points; where one is there several times, the further ones are numbered, and no two are alike.
 fn keys_of(table: &Table, points: &[Value]) -> Vec<String> {
-    let mut seen = std::collections::HashMap::new();
-    points
-        .iter()
-        .map(|point| {
-            let key = table.key_of(point);
-            let times: &mut u32 = seen.entry(key.clone()).or_default();
+    let mut seen: std::collections::HashMap<String, u32> = std::collections::HashMap::new();
+    let mut keys = Vec::with_capacity(points.len());
+    for point in points {
+        let name = table.key_of(point);
+        let mut key = name.clone();
+        while seen.contains_key(&key) {
+            let times = seen.entry(name.clone()).or_insert(1);
             *times += 1;
-            if *times == 1 { key } else { format!("{key}#{times}") }
-        })
-        .collect()
+            key = format!("{name}#{times}");
+        }
+        seen.insert(key.clone(), 1);
+        keys.push(key);
+    }
+    keys
 }

@@ -90,7 +90,10 @@ pub fn parse(text: &str, columns: &[Column]) -> Result<Parsed, Vec<LineProblem>>
                 Place::Unknown => {}
             }
         }
-        rows.push(row);
+        let says_nothing = row.key.is_empty() && !row.delete && row.values.iter().all(Option::is_none);
+        if !says_nothing {
+            rows.push(row);
+        }
     }
     if places.is_empty() {
         tell(
