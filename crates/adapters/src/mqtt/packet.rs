@@ -3,6 +3,8 @@
 //! Pure. Framing is done here, so that the length of a packet is known, and held against the limit, before its bytes are.
 //! A packet over the limit is either the end of the conversation (version 5 was told the limit; and anything huge) or, in
 //! 3.1.1, read past with its id kept, so that it is acknowledged and does not come again for ever (MQ-06, MQ-08).
+//!
+//! Long because: each word of one version stands beside the same word of the other.
 
 use bytes::{Buf, Bytes, BytesMut};
 

@@ -358,7 +358,7 @@ impl OpcUaAdapter {
             return;
         }
         if judged.overflow {
-            cycle.notices.push(overflow(&self.devices[0], &point.node.to_string()));
+            cycle.notices.push(overflow(&self.devices[0], &point.node.to_string(), ("values", "")));
         }
         let (initial, gap) = (std::mem::take(&mut item.initial), std::mem::take(&mut item.gap));
         for (place, mut sample) in value::samples(point, data, arrived) {
@@ -428,9 +428,10 @@ impl OpcUaAdapter {
     }
 }
 
-/// UA-17: the server's queue was too short.
-fn overflow(device: &str, node: &str) -> Notice {
-    let message = format!("{device} threw values of {node:.200} away: its queue was full");
+/// UA-17: the queue the server keeps for a node was too short; `what` is what it threw away, and what follows of that.
+pub(super) fn overflow(device: &str, node: &str, what: (&str, &str)) -> Notice {
+    let (lost, then) = what;
+    let message = format!("{device} threw {lost} of {node:.200} away: its queue was full{then}");
     Notice {
         details: vec![
             ("cause", "queue_overflow".to_owned()),

@@ -4,6 +4,8 @@
 //! - A value of an unknown metric is never guessed; a birth is asked for, at most once a minute and node (MQ-18).
 //! - A death counts only for the life it belongs to (MQ-19). What is offline is told once.
 //! - Everything is offline when our own connection is gone (MQ-19).
+//!
+//! Long because: one state of births, aliases and sequence numbers that must agree.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

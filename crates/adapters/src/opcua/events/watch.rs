@@ -10,9 +10,9 @@ use super::filter::{Fields, Level, filter, is_refused};
 use super::record::{self, Speaker};
 use super::report::{self, Around, Kind, Report};
 use crate::adapter::LinkError;
-use crate::notice::{DATA_LOSS, Notice, SOURCE_GAP};
+use crate::notice::{Notice, SOURCE_GAP};
 use crate::opcua::adapter::{OpcUaAdapter, Pending};
-use crate::opcua::intake::discard;
+use crate::opcua::intake::{discard, overflow};
 use crate::opcua::items::State;
 use crate::opcua::stack::{
     AttributeId, CallMethodRequest, CallRequest, CreateMonitoredItemsRequest, ExtensionObject, MethodId,
@@ -244,7 +244,11 @@ impl OpcUaAdapter {
             Kind::RefreshEnd => self.end_refresh(at, &report, arrived, cycle),
             Kind::RefreshRequired => self.want_refresh(interval),
             Kind::Overflow => {
-                cycle.notices.push(overflow(&self.devices[0], &self.plan.events[at].node.to_string()));
+                cycle.notices.push(overflow(
+                    &self.devices[0],
+                    &self.plan.events[at].node.to_string(),
+                    ("events", "; its conditions are asked for again"),
+                ));
                 self.events.conditions.refresh_torn(at);
                 if self.plan.events[at].alarms {
                     self.events.refresher.overflowed(interval, Instant::now());
@@ -330,22 +334,6 @@ impl OpcUaAdapter {
         if self.events.conditions.len() >= super::condition::CONDITIONS_MAX {
             notes.push(format!("the server has more than {} conditions", super::condition::CONDITIONS_MAX));
         }
-    }
-}
-
-/// UA-17, UA-28: the queue of an event source was too short.
-fn overflow(device: &str, node: &str) -> Notice {
-    let message =
-        format!("{device} threw events of {node:.200} away: its queue was full; its conditions are asked for again");
-    Notice {
-        details: vec![
-            ("cause", "queue_overflow".to_owned()),
-            ("device", device.to_owned()),
-            ("node", node.chars().take(200).collect()),
-            ("count", "1".to_owned()),
-            ("count_kind", "at_least".to_owned()),
-        ],
-        ..Notice::new(DATA_LOSS, message)
     }
 }
 
