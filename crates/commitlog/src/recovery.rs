@@ -211,6 +211,9 @@ impl Pass<'_> {
             self.remove(base, segment::INDEX)?;
             self.indexes.remove(&base);
         }
+        if bases.is_empty() {
+            return self.without_segments(start).map(|()| true);
+        }
         let stale = self.checkpoints.iter().filter(|base| ![bases.first(), bases.last()].contains(&Some(*base)));
         let stale: Vec<i64> = stale.copied().collect();
         for base in stale {
@@ -264,11 +267,29 @@ impl Pass<'_> {
         if producers.is_empty() {
             return Ok(());
         }
-        let path = segment::path(self.dir, *behind, segment::CHECKPOINT);
-        let footer = Meta::new(*behind).footer(0, self.now_ms);
-        write_synced(self.vfs, &path, &index::encode(&footer, &[], &[], &producers))?;
+        self.write_checkpoint(*behind, &producers)
+    }
+
+    /// No segment is left: the only one was set aside, as nothing in it had ever been acknowledged, and those before it
+    /// were deleted. What those told of producers is the checkpoint of the segment that comes next.
+    fn without_segments(&mut self, start: i64) -> Result<(), Error> {
+        if let Some((_, body)) = self.whole_index(start, segment::CHECKPOINT)? {
+            self.producers = body.producers;
+            self.checkpoints.remove(&start);
+        }
+        for base in std::mem::take(&mut self.checkpoints) {
+            self.remove(base, segment::CHECKPOINT)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what is known of producers before the segment `base`.
+    fn write_checkpoint(&mut self, base: i64, producers: &Producers) -> Result<(), Error> {
+        let path = segment::path(self.dir, base, segment::CHECKPOINT);
+        let footer = Meta::new(base).footer(0, self.now_ms);
+        write_synced(self.vfs, &path, &index::encode(&footer, &[], &[], producers))?;
         self.vfs.sync_dir(self.dir).map_err(Error::io("sync folder", self.dir))?;
-        self.checkpoints.insert(*behind);
+        self.checkpoints.insert(base);
         Ok(())
     }
 

@@ -51,9 +51,9 @@ fn committed(log: &Log, from: i64) -> Vec<i64> {
     kept
 }
 
-fn indexes(vfs: &SimVfs) -> Vec<PathBuf> {
+fn files(vfs: &SimVfs, kind: &str) -> Vec<PathBuf> {
     let files = vfs.files(&dir()).into_iter();
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "index")).collect()
+    files.filter(|path| path.extension().is_some_and(|extension| extension == kind)).collect()
 }
 
 // STR-11: nothing of an open transaction is stable, nothing behind its start either; an abort is remembered.
@@ -166,6 +166,27 @@ fn producers_survive_the_deletion_of_their_segments() {
     }
 }
 
+// STR-11, I1: the only segment left holds nothing but a torn batch: setting it aside must not take the open transactions
+// along that the deleted segments told of.
+#[test]
+fn producers_survive_the_loss_of_the_only_segment() {
+    let vfs = SimVfs::new();
+    let (log, _) = open(&vfs, LogOptions { segment_bytes: 130, ..small() });
+    log.append(&mut data(7, 0)).unwrap();
+    log.append(&mut batch(1, 1)).unwrap();
+    let start = synced(&log).max(log.end_offset());
+    log.append(&mut batch(1, 1)).unwrap();
+    log.delete_records_before(start).unwrap();
+    let torn = files(&vfs, "log").pop().unwrap();
+    vfs.damage(&torn, b"torn");
+    assert_eq!(open(&vfs, small()).1.set_aside.len(), 1);
+    for round in 0..3 {
+        let (log, recovery) = open(&vfs.crash(Crash::KeepAll), small());
+        assert_eq!((recovery.start_offset, recovery.end_offset), (start, start), "round {round}");
+        assert_eq!(log.producers()[0].transaction_start, Some(0), "round {round}");
+    }
+}
+
 // STR-04: an index that is damaged, found at the start or while running, is told again by its segment.
 #[test]
 fn aborted_transactions_survive_damaged_indexes() {
@@ -182,7 +203,7 @@ fn aborted_transactions_survive_damaged_indexes() {
     assert!(log.segment_count() > 5);
     let (kept, aborted) = (committed(&log, 0), log.aborted_transactions(0, i64::MAX).unwrap());
     assert_eq!(aborted.len(), 13);
-    let indexes = indexes(&vfs);
+    let indexes = files(&vfs, "index");
     assert!(indexes.len() > 5);
     for running in [true, false] {
         let broken = vfs.crash(Crash::KeepAll);
@@ -315,7 +336,7 @@ fn run(steps: &[Step]) {
             Step::CrashAndDamage { nth } => {
                 vfs = vfs.crash(Crash::KeepAll);
                 // what a deleted segment told of producers is nowhere but in the indexes behind it
-                if let Some(path) = indexes(&vfs).get(*nth).filter(|_| log.start_offset() == 0) {
+                if let Some(path) = files(&vfs, "index").get(*nth).filter(|_| log.start_offset() == 0) {
                     vfs.damage(path, b"garbage");
                 }
                 log = open(&vfs, small()).0;
