@@ -4,8 +4,12 @@
 //! outputs written behind the last commit are read back into a [`Resume`]; from then on it alone decides what a replayed
 //! record may still write. Output topics are judged one by one, since a crash may have reached one and not another; but
 //! a record whose value is already in one of `clean` and the dead letters never goes to the other as well.
+//!
+//! What is told because time passed has no source. It is known by its name, wherever in the replay its time comes, and
+//! it says where its lane stood: the replay lets time pass there, too ([`Resume::told_by`]), so that what follows is the
+//! same. A commit says nothing about it: before the commit time may have stood still where it runs in the replay.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Where a record derived from an input goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct Resume {
     newest: Option<i64>,
     /// What was told behind the marks without a record of its own as the reason, by its name.
     told: HashSet<Box<str>, foldhash::fast::RandomState>,
+    /// Where the lane stood then: offset of the next record and steady time.
+    told_at: BTreeSet<(i64, i64)>,
 }
 
 impl Resume {
@@ -72,14 +78,30 @@ impl Resume {
         in_order && !self.settled.contains(&offset)
     }
 
-    /// Takes in that something named `name` was told: a silence, or a transition of an alarm.
-    pub fn note_told(&mut self, name: &str) {
+    /// Takes in that something named `name` was told, a silence or a transition of an alarm, and the offset of the next
+    /// record and the steady time then.
+    pub fn note_told(&mut self, name: &str, at: Option<(i64, i64)>) {
         self.told.insert(name.into());
+        self.told_at.extend(at);
     }
 
-    /// Whether something that has a name may be told when the input stands at `position`.
-    pub fn may_tell(&self, position: i64, name: &str) -> bool {
-        position >= self.committed && (self.told.is_empty() || !self.told.contains(name))
+    /// Whether something that has a name may be told.
+    pub fn may_tell(&self, name: &str) -> bool {
+        self.told.is_empty() || !self.told.contains(name)
+    }
+
+    /// A steady time at which something was told before the record at `position`; one after the other, each once.
+    #[inline]
+    pub fn told_by(&mut self, position: i64) -> Option<i64> {
+        if self.told_at.first()?.0 > position {
+            return None;
+        }
+        self.told_at.pop_first().map(|(_, steady)| steady)
+    }
+
+    /// True when the replay has come to every place where something was told.
+    pub fn has_told_all(&self) -> bool {
+        self.told_at.is_empty()
     }
 
     /// The highest source offset the outputs name.
@@ -212,7 +234,7 @@ mod tests {
                 resume.note(*output, *source);
             }
             for (source, _, _) in &kept.logs[3] {
-                resume.note_told(&format!("stale/{source}"));
+                resume.note_told(&format!("stale/{source}"), None);
             }
             let (steps, arrived) = kills.next().copied().unwrap_or((usize::MAX, [usize::MAX; 4]));
             let begin = match kept.replay_from.filter(|_| saves > 0) {
@@ -235,7 +257,7 @@ mod tests {
                     silent.push(stale.last_arrival.as_micros() * 1000 + asset);
                 });
                 for source in silent {
-                    if resume.may_tell(offset, &format!("stale/{source}")) {
+                    if resume.may_tell(&format!("stale/{source}")) {
                         sent[3].push((source, Output::Event(9), Quality::Uncertain));
                     }
                 }

@@ -23,8 +23,12 @@ impl<K> Default for Timers<K> {
 impl<K> Timers<K> {
     /// Asks to be told of `key` when `deadline` has passed, both in microseconds of the same clock.
     pub fn set(&mut self, deadline: i64, key: K) {
-        let step = deadline.div_euclid(STEP).saturating_add(1).saturating_mul(STEP);
-        self.steps.entry(step).or_default().push(key);
+        self.steps.entry(Self::step_of(deadline)).or_default().push(key);
+    }
+
+    /// When a deadline fires: the end of its step.
+    pub fn step_of(deadline: i64) -> i64 {
+        deadline.div_euclid(STEP).saturating_add(1).saturating_mul(STEP)
     }
 
     /// The keys of one step that has passed by `now`, with its time; `None` when there is none.

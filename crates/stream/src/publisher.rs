@@ -24,6 +24,8 @@ pub mod header {
     pub const EVENT: &str = "sf-event";
     /// Name of an event that was derived from no record.
     pub const EVENT_ID: &str = "sf-event-id";
+    /// `offset/time` of where its partition of the readings stood then: the next reading, and steady microseconds.
+    pub const TOLD_AT: &str = "sf-told-at";
 }
 
 /// A producer with buffers that are used again.
@@ -196,9 +198,33 @@ pub fn read_source(value: &[u8], topic: &str, partition: i32) -> Option<i64> {
     if matches { offset.parse().ok() } else { None }
 }
 
+/// Writes the header that says where a lane stood: offset of the next reading and steady time.
+pub fn write_place(out: &mut String, (next, steady): (i64, i64)) {
+    out.clear();
+    push_number(out, next);
+    out.push('/');
+    push_number(out, steady);
+}
+
+/// Reads it.
+pub fn read_place(value: &[u8]) -> Option<(i64, i64)> {
+    let (next, steady) = std::str::from_utf8(value).ok()?.split_once('/')?;
+    Some((next.parse().ok()?, steady.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_round_trip() {
+        let mut out = String::new();
+        for place in [(0, i64::MIN), (7, 1_769_680_800_000_000)] {
+            write_place(&mut out, place);
+            assert_eq!(read_place(out.as_bytes()), Some(place));
+        }
+        assert_eq!(read_place(b"7"), None);
+    }
 
     #[test]
     fn numbers_are_written_as_the_formatter_does() {

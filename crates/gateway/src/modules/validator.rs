@@ -17,8 +17,9 @@ use std::time::Duration;
 use kafka::client::{Batch, Consumer, Position, Producer, Record};
 use model::{Health, Timestamp};
 use pipeline::resume::{Output, Resume};
+use pipeline::trail::Trail;
 use pipeline::validate::{LaneTime, POINTS_MAX, Validator};
-use stream::publisher::read_source;
+use stream::publisher::{read_place, read_source};
 use stream::topics::PARTITIONS;
 use stream::{Start, Subscription, Topic, header};
 use tokio::time::Instant;
@@ -57,6 +58,12 @@ const OUTPUTS: [Topic; 6] = [
 const OF_READINGS: std::ops::Range<usize> = 0..4;
 const OF_EVENTS: std::ops::Range<usize> = 4..6;
 
+/// Those that hold what was told because time passed: events and alarms.
+const TOLD: [usize; 2] = [2, 3];
+
+/// Ends of [`TOLD`] in the partition of a lane.
+type Told = [i64; TOLD.len()];
+
 /// Next offset of every partition of [`OUTPUTS`].
 type Ends = [[i64; LANES]; OUTPUTS.len()];
 
@@ -72,6 +79,8 @@ struct Checkpoint {
     reached: [Option<Timestamp>; LANES],
     /// From where a restart would read again.
     replay_from: [LaneTime; LANES],
+    /// Where everything begins that was told since.
+    told: [Told; LANES],
     /// States made up to here may be sent.
     states: u64,
 }
@@ -140,14 +149,15 @@ fn run(
             meters.lost.get_or_create(&super::state::Reason { reason: "retention" }).inc_by(lost);
         }
         let due = housekeeping.elapsed() >= HOUSEKEEPING_EVERY;
-        let told = progress.advance(subscription, desk, &batch, last_batch > 0)?;
+        progress.advance(subscription, desk, &batch, last_batch > 0)?;
         desk.carry_out(&batch, |lane| progress.has_caught_up(subscription, lane))?;
         if due || !desk.urgent.is_empty() {
             progress.collect(desk, due && housekeepings.is_multiple_of(SAVE_FIGURES_EVERY), false);
         }
         desk.finish_batch(state, &ctx.live);
         let pending = batch.finish();
-        if last_batch > 0 || !gaps.is_empty() || states_sent || told {
+        // time alone may have told something, too
+        if last_batch > 0 || !gaps.is_empty() || states_sent || !pending.is_done() {
             let checkpoint = progress.checkpoint(subscription, desk, [None; LANES]);
             progress.flights.push(pending, checkpoint);
         }
@@ -194,7 +204,8 @@ struct Progress {
     /// Where the readings stood that were judged before this run.
     begun_telemetry: [i64; LANES],
     /// From where readings are read again after a restart, as it was committed last.
-    committed_replay: [i64; LANES],
+    committed_replay: [Option<LaneTime>; LANES],
+    trails: [Trail<Told>; LANES],
     /// Marks of the commit this run began with, and the newest source its outputs name: up to there the old marks hold.
     old_marks: [[Option<i64>; LANES]; OUTPUTS.len()],
     replayed_telemetry: [Option<i64>; LANES],
@@ -243,7 +254,9 @@ fn open(
             _ => (Topic::TelemetryRaw, &telemetry, &mut of_telemetry),
         };
         if let Some(name) = record.header(header::EVENT_ID).and_then(|name| std::str::from_utf8(name).ok()) {
-            resumes[lane].note_told(name);
+            let at = record.header(header::TOLD_AT).and_then(read_place);
+            // a place beyond the input's end speaks of another log
+            resumes[lane].note_told(name, at.filter(|(next, _)| *next <= begins[lane].end));
             return;
         }
         let Some(output) = output_of(topic, record) else { return };
@@ -284,13 +297,15 @@ fn open(
         metadata: String::new(),
     };
     let mut positions = Vec::with_capacity(2 * LANES);
+    let mut places = [LaneTime { offset: 0, now: i64::MIN, shift: 0 }; LANES];
     for (lane, begin) in telemetry.iter().enumerate() {
         // where the log begins behind the commit the gap is found by the subscription
         let saved = begin.committed.and_then(|_| memory::read_marks(&begin.metadata));
         let again = |committed: i64| saved.map_or(committed, |saved| saved.offset).max(begin.first).min(committed);
         let offset = begin.committed.map_or(begin.first, again);
-        let place = saved.unwrap_or(LaneTime { offset, now: i64::MIN, shift: 0 });
-        validator.begin_at(lane, LaneTime { offset, ..place });
+        let place = LaneTime { offset, ..saved.unwrap_or(places[lane]) };
+        places[lane] = place;
+        validator.begin_at(lane, place);
         alarms.begin_at(lane, place.now);
         positions.push(position(Topic::TelemetryRaw, lane, offset));
     }
@@ -313,7 +328,10 @@ fn open(
         committed_commands: committed(&commands),
         settled: [committed(&events), committed(&commands)],
         begun_telemetry: committed(&telemetry),
-        committed_replay: [-1; LANES],
+        committed_replay: [None; LANES],
+        trails: std::array::from_fn(|lane| {
+            Trail::begin(places[lane], TOLD.map(|output| old_marks[output][lane].unwrap_or(0)))
+        }),
         old_marks,
         replayed_telemetry: newest(&of_telemetry),
         replayed_events: newest(&of_events),
@@ -354,13 +372,15 @@ impl Progress {
             self.settled = [next(Topic::EventsRaw), std::array::from_fn(|lane| held[lane].unwrap_or(commands[lane]))];
         }
         let [events, commands] = self.settled;
+        let replay_from = std::array::from_fn(|lane| self.memory.replay_from(&desk.validator, lane));
         Checkpoint {
             telemetry: next(Topic::TelemetryRaw),
             events,
             commands,
             ends: self.ends,
             reached,
-            replay_from: std::array::from_fn(|lane| self.memory.replay_from(&desk.validator, lane)),
+            replay_from,
+            told: std::array::from_fn(|lane| self.trails[lane].before(replay_from[lane])),
             states: self.memory.made(),
         }
     }
@@ -403,30 +423,27 @@ impl Progress {
         desk: &mut Desk<'_>,
         batch: &Batch<'_>,
         moved: bool,
-    ) -> Result<bool, Error> {
-        let before = desk.urgent.len();
+    ) -> Result<(), Error> {
         for lane in 0..LANES {
             let position = subscription.position(Topic::TelemetryRaw, partition(lane)).unwrap_or(0);
+            desk.catch_up(batch, lane, position)?;
             let now = desk.validator.now(lane);
             let idle = &mut self.idle[lane];
             if idle.now != now {
                 *idle = Idle { now, since: Instant::now(), caught_up: false, ..*idle };
             }
-            let waited = if idle.caught_up && position >= idle.end {
-                i64::try_from(idle.since.elapsed().as_micros()).unwrap_or(i64::MAX)
+            if idle.caught_up && position >= idle.end {
+                let waited = i64::try_from(idle.since.elapsed().as_micros()).unwrap_or(i64::MAX);
+                desk.pause(batch, lane, now.saturating_add(waited))?;
             } else if moved {
-                0
-            } else {
-                continue;
-            };
-            desk.advance(batch, lane, position, now.saturating_add(waited))?;
-            // what the monotonic clock added is not a reading's time: keep counting from the same moment
-            self.idle[lane].now = desk.validator.now(lane);
-            if waited > 0 {
-                self.idle[lane].since = Instant::now();
+                desk.advance(batch, lane, now)?;
+            }
+            let now = desk.validator.now(lane);
+            if idle.now != now {
+                (idle.now, idle.since) = (now, Instant::now()); // something was told: the pause so far is time
             }
         }
-        Ok(desk.urgent.len() > before)
+        Ok(())
     }
 
     /// Takes in what was acknowledged and tells the next stage how far this one has come.
@@ -494,7 +511,7 @@ impl Progress {
                     Topic::ControlCommands => &mut self.committed_commands[lane],
                     _ => &mut self.committed_telemetry[lane],
                 };
-                let replay_from = checkpoint.replay_from[lane].offset;
+                let replay_from = Some(checkpoint.replay_from[lane]);
                 let saved = input == Topic::TelemetryRaw && replay_from > self.committed_replay[lane];
                 if next < *committed || next == *committed && !saved {
                     continue; // nothing new, or still reading what was committed
@@ -506,7 +523,9 @@ impl Progress {
                 let replaying = replayed.is_some_and(|newest| next <= newest);
                 let mark = |output: usize| {
                     let old = self.old_marks[output][lane].unwrap_or(0);
-                    (OUTPUTS[output].name(), if replaying { old } else { checkpoint.ends[output][lane] })
+                    let mark = if replaying { old } else { checkpoint.ends[output][lane] };
+                    let told = TOLD.iter().position(|told| *told == output).map(|at| checkpoint.told[lane][at]);
+                    (OUTPUTS[output].name(), told.map_or(mark, |told| told.min(mark)))
                 };
                 let mut marks: Vec<(&str, i64)> = outputs.map(mark).collect();
                 if input == Topic::TelemetryRaw {
@@ -532,11 +551,12 @@ impl Progress {
         desk: &Desk<'_>,
     ) -> Result<(), Error> {
         let now = ctx.clock.now();
-        let marks = self.ends;
         let inputs = self.ask_ends(subscription)?;
-        if self.memory.is_waiting() {
-            // a silence was told that no saved state knows of: a restart must still find it behind the marks
-            self.ends = marks;
+        for lane in 0..LANES {
+            // before, the ends lie behind what is yet to be told again
+            if self.has_caught_up(subscription, lane) && desk.has_told_all(lane) {
+                self.trails[lane].note(desk.validator.place(lane), TOLD.map(|output| self.ends[output][lane]));
+            }
         }
         let mut reached = [None; LANES];
         self.lag = 0;

@@ -1,8 +1,9 @@
 //! One input partition: its points, its time, the silence of its points, and which assets changed since they were saved.
 //!
-//! Time here is steady: the newest gateway time seen, with jumps of the clock taken out, moved on by the caller while
-//! nothing comes. It never goes backwards, so that no delay breaks when a clock is set (OFF-02), and it is a function of
-//! the records alone while they come, so that a replay comes to the same decisions.
+//! Time here is steady: the newest gateway time seen, with jumps of the clock taken out. It never goes backwards, so that
+//! no delay breaks when a clock is set (OFF-02), and it is a function of the records, so that a replay comes to the same
+//! decisions. What passes while nothing comes is only a pause ([`Lane::pause`]): the next record ends it, unless
+//! something was told because of it. Then it was time, and what was told says so to a replay ([`Lane::reach`]).
 
 use std::collections::{HashMap, VecDeque};
 
@@ -30,6 +31,8 @@ pub(super) struct Lane {
     silence: Timers<u32>,
     /// Steady time in microseconds, [`NEVER`] before the first reading.
     pub(super) now: i64,
+    /// The same with the pause since; [`NEVER`] or earlier when there is none.
+    paused: i64,
     /// Gateway time less steady time.
     pub(super) shift: i64,
     /// Offset of the next reading.
@@ -58,8 +61,8 @@ pub(super) struct Dirty {
     pub(super) at: LaneTime,
 }
 
-/// A place in a partition and the time there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A place in a partition and the time there; places are ordered as a run comes to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LaneTime {
     pub offset: i64,
     /// Steady time, microseconds.
@@ -95,6 +98,7 @@ impl Default for Lane {
             by_name: HashMap::default(),
             silence: Timers::default(),
             now: NEVER,
+            paused: NEVER,
             shift: 0,
             next: 0,
             restored_through: 0,
@@ -123,7 +127,13 @@ impl Lane {
             }
         }
         self.now = self.now.max(gateway.saturating_sub(self.shift));
+        self.paused = NEVER;
         stepped
+    }
+
+    /// Steady time with the pause since the last record.
+    pub(super) fn moment(&self) -> i64 {
+        self.now.max(self.paused)
     }
 
     /// The asset's place; made when it is new.
@@ -182,22 +192,41 @@ impl Lane {
         self.now != NEVER && self.silence.next_step().is_some_and(|step| step <= now)
     }
 
-    /// Tells of the points whose silence has lasted too long by `now`.
+    /// Moves on to `now` for good.
+    pub(super) fn reach(&mut self, now: i64) {
+        if self.now != NEVER {
+            self.now = self.now.max(now);
+        }
+    }
+
+    /// Moves on to `now` and tells of the points whose silence has lasted too long by then.
     pub(super) fn advance(&mut self, plan: &Plan, now: i64, out: &mut dyn FnMut(&Stale<'_>)) {
+        self.reach(now);
+        self.tell_silences(plan, self.now, out);
+    }
+
+    /// Nothing has come until `now`: tells of silences that have lasted too long by then, and leaves the time as it is.
+    pub(super) fn pause(&mut self, plan: &Plan, now: i64, out: &mut dyn FnMut(&Stale<'_>)) {
+        if self.now != NEVER {
+            self.paused = self.paused.max(now);
+        }
+        self.tell_silences(plan, self.moment(), out);
+    }
+
+    fn tell_silences(&mut self, plan: &Plan, now: i64, out: &mut dyn FnMut(&Stale<'_>)) {
         if self.now == NEVER {
             return; // nothing has come yet, so nothing can be missed
         }
-        self.now = self.now.max(now);
-        while let Some((_, ids)) = self.silence.due(self.now) {
+        while let Some((_, ids)) = self.silence.due(now) {
             for id in ids {
-                self.look_at(plan, id, out);
+                self.look_at(plan, id, now, out);
             }
         }
     }
 
-    fn look_at(&mut self, plan: &Plan, id: u32, out: &mut dyn FnMut(&Stale<'_>)) {
+    fn look_at(&mut self, plan: &Plan, id: u32, now: i64, out: &mut dyn FnMut(&Stale<'_>)) {
         let before = self.place();
-        let Self { table, assets, silence, now, shift, next, .. } = self;
+        let Self { table, assets, silence, shift, next, .. } = self;
         let Some((asset_id, parameter, point)) = table.entry_mut(id) else { return };
         point.timed = false;
         let Some(interval) = plan.checks(point.profile).expected_interval else { return };
@@ -207,9 +236,10 @@ impl Lane {
         if point.stale || point.arrival == NEVER || point.class == Some(Quality::Bad) {
             return;
         }
-        if deadline >= *now || restored {
+        // by its own step, not by the one it was looked at for: that one a restart does not know
+        if Timers::<u32>::step_of(deadline) > now || restored {
             point.timed = true;
-            silence.set(deadline.max(*now), id);
+            silence.set(deadline.max(now), id);
             return;
         }
         let stale = Stale {
@@ -220,7 +250,7 @@ impl Lane {
             last_arrival: Timestamp::from_micros(point.arrival.saturating_add(*shift)),
             last_device_time: time(point.newest),
             at: Timestamp::from_micros(now.saturating_add(*shift)),
-            now: *now,
+            now,
         };
         out(&stale);
         if point.class == Some(Quality::Good) {

@@ -158,9 +158,35 @@ impl Validator {
         lane.now.max(reading.gateway_time.as_micros().saturating_sub(lane.shift))
     }
 
-    /// Moves a lane's steady time on, while nothing comes, and tells which points have been silent too long.
+    /// Moves a lane's steady time on and tells which points have been silent too long.
     pub fn advance(&mut self, partition: usize, now: i64, out: &mut dyn FnMut(&Stale<'_>)) {
         self.lanes[partition].advance(&self.plan, now, out);
+    }
+
+    /// Nothing has come until `now`: tells which points have been silent too long. The next reading comes at its own
+    /// time all the same, however late it is, unless the caller says that something was told: [`Validator::reach`].
+    pub fn pause(&mut self, partition: usize, now: i64, out: &mut dyn FnMut(&Stale<'_>)) {
+        self.lanes[partition].pause(&self.plan, now, out);
+    }
+
+    /// Something was told at `now`: nothing that comes is earlier.
+    pub fn reach(&mut self, partition: usize, now: i64) {
+        self.lanes[partition].reach(now);
+    }
+
+    /// The steady time of a lane with the pause since its last reading.
+    pub fn moment(&self, partition: usize) -> i64 {
+        self.lanes[partition].moment()
+    }
+
+    /// Where a lane is.
+    pub fn place(&self, partition: usize) -> LaneTime {
+        self.lanes[partition].place()
+    }
+
+    /// Offset of the next reading of a lane.
+    pub fn next(&self, partition: usize) -> i64 {
+        self.lanes[partition].next
     }
 
     /// Finds or makes the point; `None` when there is no room.

@@ -1,3 +1,4 @@
 //! The pure data path over hours of plant life.
 
 mod alarm;
+mod killed;

@@ -1,6 +1,7 @@
 //! The alarm engine beside the validator: fed with what it judged, its transitions written to `alarms.clean`.
 //!
-//! A transition has a name, its alarm's key and number; one that is behind the marks already is not written again. Its
+//! A transition has a name, its alarm's key and number; one that is behind the marks already is not written again. It
+//! says where its lane stood, so that a replay comes to it at the same place. Its
 //! state is saved with the asset's other state, so both are of the same moment. Commands come through
 //! `control.commands`, are answered on `control.results`, and both are noted in `audit` (ALM-17, ALM-18).
 
@@ -14,6 +15,7 @@ use pipeline::resume::Resume;
 use pipeline::validate::{Judgement, Rejection, Validator, Verdict};
 use serde_json::json;
 use stream::message::{Event, alarm, json};
+use stream::publisher::write_place;
 use stream::{Topic, header};
 
 use crate::modules::alarm_table::AlarmSnapshot;
@@ -36,10 +38,13 @@ pub(super) struct Alarms {
     config_revision: String,
     payload: Vec<u8>,
     name: String,
+    place: String,
     /// Transitions written, and announced, since the last flush.
     pub(super) written: u64,
     pub(super) announced: u64,
     stale: bool,
+    /// Steady time of what was told since this was asked last.
+    told: Option<i64>,
     /// No rules, and nothing of the gateway itself: the engine is spared.
     idle: bool,
 }
@@ -51,8 +56,8 @@ pub(super) struct Way<'w, 'b> {
     pub(super) batch: &'w Batch<'b>,
     pub(super) resume: &'w Resume,
     pub(super) lane: usize,
-    /// Where the lane's input stands: what was told below is not told again.
-    pub(super) position: i64,
+    /// Where the lane stands: offset of the next reading, and steady time.
+    pub(super) at: (i64, i64),
 }
 
 impl Alarms {
@@ -70,9 +75,11 @@ impl Alarms {
             config_revision: config_revision.to_owned(),
             payload: Vec::with_capacity(512),
             name: String::new(),
+            place: String::new(),
             written: 0,
             announced: 0,
             stale: true,
+            told: None,
             idle: settings.rules.is_empty(),
         }
     }
@@ -311,10 +318,14 @@ impl Alarms {
         way: Way<'_, '_>,
         run: impl FnOnce(&mut Engine, &mut dyn FnMut(&Transition<'_>)),
     ) -> Result<(), Error> {
-        let Self { engine, schema_id, config_revision, payload, name, written, announced, stale, .. } = self;
+        let Self {
+            engine, schema_id, config_revision, payload, name, place, written, announced, stale, told: any, ..
+        } = self;
         let mut outcome = Ok(());
+        let (next, steady) = way.at;
+        let steady = engine.steady(way.lane).map_or(steady, |reached| reached.max(steady));
         run(engine, &mut |transition| {
-            *stale = true;
+            (*stale, *any) = (true, Some(steady));
             if outcome.is_err() {
                 return;
             }
@@ -323,15 +334,17 @@ impl Alarms {
             name.push_str(told.alarm_key);
             name.push('#');
             stream::publisher::push_number(name, told.seq);
-            if !way.resume.may_tell(way.position, name) {
+            if !way.resume.may_tell(name) {
                 return;
             }
             payload.clear();
             let told = model::Alarm { config_revision: Some(config_revision), ..*told };
             alarm::encode(payload, *schema_id, &told);
-            let headers: [(&str, &[u8]); 3] = [
+            write_place(place, (next, steady));
+            let headers: [(&str, &[u8]); 4] = [
                 (header::EVENT, told.kind.as_bytes()),
                 (header::EVENT_ID, name.as_bytes()),
+                (header::TOLD_AT, place.as_bytes()),
                 (header::GATEWAY, way.ctx.gateway_id.as_bytes()),
             ];
             outcome = outlet::insist(&way.ctx.stop, Topic::AlarmsClean, || {
@@ -344,7 +357,7 @@ impl Alarms {
         outcome
     }
 
-    /// Counts assets whose alarms changed as changed; true when there are any.
+    /// Counts assets whose alarms changed as changed, and lets the lane be where something was told.
     pub(super) fn touch(&mut self, validator: &mut Validator, lane: usize, urgent: Option<&mut Vec<(usize, String)>>) {
         let mut changed = Vec::new();
         self.engine.changed(lane, &mut |asset| changed.push((lane, asset.to_owned())));
@@ -353,6 +366,9 @@ impl Alarms {
         }
         if let Some(urgent) = urgent {
             urgent.extend(changed);
+        }
+        if let Some(steady) = self.told.take() {
+            validator.reach(lane, steady);
         }
     }
 

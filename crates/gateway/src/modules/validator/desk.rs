@@ -7,7 +7,7 @@ use model::{Quality, Reading, TextList, TextMap, Timestamp, flag, time_source};
 use pipeline::alarm::Now;
 use pipeline::resume::{Output, Resume};
 use pipeline::validate::explain::explain;
-use pipeline::validate::{Judgement, Rejection, Validator, Verdict};
+use pipeline::validate::{Judgement, Rejection, Stale, Validator, Verdict};
 use stream::avro::{self, DecodeError};
 use stream::message::{event, telemetry};
 use stream::publisher::{send_reading, write_source};
@@ -168,12 +168,13 @@ impl<'c> Desk<'c> {
             return self.foreign(producer, batch, record, lane, id);
         }
         let offset = record.offset();
+        self.catch_up(batch, lane, offset)?;
         let decoded = strikes::guarded(|| telemetry::decode(body), || self.tally.panics += 1);
         if let Some(Ok(reading)) = &decoded
             && self.validator.is_due(lane, reading)
         {
             let now = self.validator.arrival(lane, reading);
-            self.advance(batch, lane, offset, now)?;
+            self.advance(batch, lane, now)?;
         }
         let reading = match &decoded {
             Some(Ok(reading)) => reading,
@@ -397,7 +398,7 @@ impl<'c> Desk<'c> {
         }
         let now = Now { steady: self.validator.now(lane), wall: reading.gateway_time, wall_trusted: true };
         let Self { ctx, validator, alarms, resumes, .. } = self;
-        let way = Way { ctx, batch, resume: &resumes[lane], lane, position };
+        let way = Way { ctx, batch, resume: &resumes[lane], lane, at: (position, now.steady) };
         let Some([_, handle]) = validator.handle_mut(lane, point) else { return Ok(()) };
         alarms.reading(way, handle, now, reading, judged)?;
         alarms.touch(validator, lane, None);
@@ -406,7 +407,7 @@ impl<'c> Desk<'c> {
 
     /// The moment of a lane, for what happens without a reading.
     fn moment(&self, lane: usize) -> Now {
-        let steady = self.validator.now(lane);
+        let steady = self.validator.moment(lane);
         if steady < BEFORE_READINGS {
             // alarms of devices and of conditions must not wait for a reading that may never come
             let wall = self.ctx.clock.now();
@@ -423,7 +424,7 @@ impl<'c> Desk<'c> {
             // readings that wait may be older than the gateway's own time
             let now = Now { wall, steady: self.validator.now(lane), wall_trusted: true };
             let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
-            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, at: (validator.next(lane), now.steady) };
             alarms.reconcile(way, now)?;
             alarms.touch(validator, lane, Some(urgent));
         }
@@ -459,7 +460,7 @@ impl<'c> Desk<'c> {
             }
             let now = Now { wall: self.ctx.clock.now(), ..self.moment(lane) };
             let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
-            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, at: (validator.next(lane), now.steady) };
             alarms.command(way, now, offset, &event)?;
             alarms.touch(validator, lane, Some(urgent));
         }
@@ -468,7 +469,7 @@ impl<'c> Desk<'c> {
 
     /// Leaves the newest list of alarms for others.
     pub(super) fn publish_alarms(&mut self) {
-        let steady = (0..LANES).map(|lane| self.validator.now(lane)).max().unwrap_or(i64::MIN);
+        let steady = (0..LANES).map(|lane| self.validator.moment(lane)).max().unwrap_or(i64::MIN);
         let now = Now { steady, wall: self.ctx.clock.now(), wall_trusted: true };
         self.alarms.publish(self.ctx, now);
         self.meters.alarms.set(i64::try_from(self.alarms.count()).unwrap_or(i64::MAX));
@@ -476,17 +477,44 @@ impl<'c> Desk<'c> {
         self.meters.announced.inc_by(std::mem::take(&mut self.alarms.announced));
     }
 
-    /// Moves a lane's steady time on to `now` and tells of silences. `position` is the next offset of the lane.
-    pub(super) fn advance(&mut self, batch: &Batch<'_>, lane: usize, position: i64, now: i64) -> Result<(), Error> {
+    /// Lets time pass where it had passed before this run, when something was told because of it: before the reading at
+    /// `position`.
+    pub(super) fn catch_up(&mut self, batch: &Batch<'_>, lane: usize, position: i64) -> Result<(), Error> {
+        while let Some(steady) = self.resumes[lane].told_by(position) {
+            self.advance(batch, lane, steady)?;
+        }
+        Ok(())
+    }
+
+    /// True when a lane has come to where the last thing was told before this run.
+    pub(super) fn has_told_all(&self, lane: usize) -> bool {
+        self.resumes[lane].has_told_all()
+    }
+
+    /// Moves a lane's steady time on to `now`, for good, and tells what is due.
+    pub(super) fn advance(&mut self, batch: &Batch<'_>, lane: usize, now: i64) -> Result<(), Error> {
+        self.pass(batch, lane, |validator, out| validator.advance(lane, now, out))
+    }
+
+    /// Nothing has come until `now`: tells what is due by then.
+    pub(super) fn pause(&mut self, batch: &Batch<'_>, lane: usize, now: i64) -> Result<(), Error> {
+        self.pass(batch, lane, |validator, out| validator.pause(lane, now, out))
+    }
+
+    fn pass(
+        &mut self,
+        batch: &Batch<'_>,
+        lane: usize,
+        pass: impl FnOnce(&mut Validator, &mut dyn FnMut(&Stale<'_>)),
+    ) -> Result<(), Error> {
         let Self { ctx, ids, validator, resumes, pen, tally, urgent, silent, .. } = self;
-        let (resume, mut outcome) = (&resumes[lane], Ok(()));
-        validator.advance(lane, now, &mut |stale| {
+        let (resume, next, mut outcome) = (&resumes[lane], validator.next(lane), Ok(()));
+        pass(validator, &mut |stale| {
             if outcome.is_err() {
                 return;
             }
             silent.push((stale.point, stale.at, stale.now));
-            let may = |name: &str| resume.may_tell(position, name);
-            match pen.stale(ctx, batch, ids.events, partition(lane), stale, may) {
+            match pen.stale(ctx, batch, ids.events, (partition(lane), next), stale, |name| resume.may_tell(name)) {
                 Ok(told) => {
                     tally.events_out += u64::from(told);
                     tally.stale += u64::from(told);
@@ -498,24 +526,28 @@ impl<'c> Desk<'c> {
             }
         });
         outcome?;
-        self.advance_alarms(batch, lane, position)
+        self.pass_alarms(batch, lane)
     }
 
     /// Tells the alarms of the silences just found, and lets their time pass.
-    fn advance_alarms(&mut self, batch: &Batch<'_>, lane: usize, position: i64) -> Result<(), Error> {
+    fn pass_alarms(&mut self, batch: &Batch<'_>, lane: usize) -> Result<(), Error> {
         let moment = self.moment(lane);
         let Self { ctx, validator, alarms, resumes, urgent, silent, .. } = self;
+        let was_silent = !silent.is_empty();
         if alarms.is_idle() {
             silent.clear();
-            return Ok(());
+        } else {
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, at: (validator.next(lane), moment.steady) };
+            for (point, at, steady) in silent.drain(..) {
+                let handle = validator.handle_mut(lane, point).map_or(0, |handles| handles[1]);
+                alarms.stale(way, handle, Now { steady, wall: at, wall_trusted: true })?;
+            }
+            alarms.advance(way, moment)?;
+            alarms.touch(validator, lane, Some(urgent));
         }
-        let way = Way { ctx, batch, resume: &resumes[lane], lane, position };
-        for (point, at, steady) in silent.drain(..) {
-            let handle = validator.handle_mut(lane, point).map_or(0, |handles| handles[1]);
-            alarms.stale(way, handle, Now { steady, wall: at, wall_trusted: true })?;
+        if was_silent {
+            validator.reach(lane, moment.steady);
         }
-        alarms.advance(way, moment)?;
-        alarms.touch(validator, lane, Some(urgent));
         Ok(())
     }
 
@@ -542,7 +574,7 @@ impl<'c> Desk<'c> {
         {
             let now = Now { wall: event.gateway_time, ..self.moment(lane) };
             let Self { ctx, validator, alarms, resumes, urgent, .. } = self;
-            let way = Way { ctx, batch, resume: &resumes[lane], lane, position: i64::MAX };
+            let way = Way { ctx, batch, resume: &resumes[lane], lane, at: (validator.next(lane), now.steady) };
             match kind {
                 Some(DEVICE_STATE) => alarms.device(way, now, &event)?,
                 Some(CONDITION_STATE) => alarms.condition(way, now, &event)?,

@@ -6,7 +6,7 @@ use model::{Quality, Reading, TextList, TextMap, Value, reason};
 use pipeline::validate::skew::Told;
 use pipeline::validate::{Change, Gap, Judgement, Stale, Trouble};
 use stream::message::Event;
-use stream::publisher::write_source;
+use stream::publisher::{write_place, write_source};
 use stream::{Topic, header};
 
 use crate::modules::{Error, ModuleContext, outlet};
@@ -43,6 +43,7 @@ pub(super) struct EventPen {
     payload: Vec<u8>,
     source: String,
     id: String,
+    place: String,
 }
 
 impl EventPen {
@@ -139,17 +140,18 @@ impl EventPen {
         self.send(ctx, batch, schema_id, record, &event)
     }
 
-    /// Tells of a silence. Its name, the same after every replay, is written to `name` first; `false` from `may` ends it.
+    /// Tells of a silence, where the next reading of its lane is `next`. Its name is the same after every replay; `false`
+    /// from `may` ends it.
     pub(super) fn stale(
         &mut self,
         ctx: &ModuleContext,
         batch: &Batch<'_>,
         schema_id: i32,
-        lane: i32,
+        (lane, next): (i32, i64),
         stale: &Stale<'_>,
         may: impl FnOnce(&str) -> bool,
     ) -> Result<bool, Error> {
-        let Self { payload, id, .. } = self;
+        let Self { payload, id, place, .. } = self;
         id.clear();
         for part in [&*ctx.gateway_id, "/", stale.asset_id, "/", stale.parameter, "/", STALE, "/"] {
             id.push_str(part);
@@ -189,9 +191,11 @@ impl EventPen {
         };
         payload.clear();
         event.encode(payload, schema_id);
-        let headers: [(&str, &[u8]); 3] = [
+        write_place(place, (next, stale.now));
+        let headers: [(&str, &[u8]); 4] = [
             (header::EVENT, STALE.as_bytes()),
             (header::EVENT_ID, id.as_bytes()),
+            (header::TOLD_AT, place.as_bytes()),
             (header::GATEWAY, ctx.gateway_id.as_bytes()),
         ];
         outlet::insist(&ctx.stop, Topic::EventsRaw, || {
@@ -209,7 +213,7 @@ impl EventPen {
         record: &Record<'_>,
         event: &Event<'_>,
     ) -> Result<(), Error> {
-        let Self { payload, source, id } = self;
+        let Self { payload, source, id, .. } = self;
         write_source(source, record.topic(), record.partition(), record.offset());
         // the same after every replay, so that an event told again is recognised
         id.clear();

@@ -81,7 +81,7 @@ impl Memory {
         self.released = self.released.max(number);
     }
 
-    /// True while states wait that say what was told without a reading of its own: until they are sent, marks stay.
+    /// True while states wait that were made of what is committed by other means than readings.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
@@ -158,7 +158,7 @@ impl Memory {
     pub(super) fn replay_from(&self, validator: &Validator, lane: usize) -> LaneTime {
         let own = validator.replay_from(lane);
         let waiting = self.waiting.as_ref().and_then(|group| group.replay_from[lane]);
-        waiting.filter(|waiting| waiting.offset < own.offset).unwrap_or(own)
+        waiting.map_or(own, |waiting| waiting.min(own))
     }
 }
 
@@ -176,7 +176,7 @@ impl Group {
         bytes.append(&mut own);
         append(lane, &asset, &mut bytes);
         let earliest = &mut self.replay_from[lane];
-        *earliest = Some(earliest.filter(|earliest| earliest.offset <= from.offset).unwrap_or(from));
+        *earliest = Some(earliest.map_or(from, |earliest| earliest.min(from)));
         let length = bytes.len();
         self.states.push(State { lane, asset, bytes });
         length

@@ -3,7 +3,7 @@
 mod acceptance;
 mod commands;
 mod kept;
-mod plant;
+pub(crate) mod plant;
 mod properties;
 mod restarts;
 mod simulation;
