@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One command per benchmark:
-#   bench/run.sh b1 | b5 | b6 | b7 | b8 | b13 | b20 | b21 | b24 | all | table
+#   bench/run.sh b1 | b5 | b6 | b7 | b8 | b13 | b15 | b17 | b20 | b21 | b24 | all | table
 #   bench/run.sh curve-partitions | curve-retention | curve-recovery | curves
 #   bench/run.sh load --rate 50000 --seconds 300
 # Builds the release binary and the peers first; SF_BENCH_PROGRAM names a binary that is built already.
@@ -8,7 +8,7 @@
 set -euo pipefail
 folder=$(cd "$(dirname "$0")" && pwd)
 cd "$folder/.."
-benchmark=${1:?"usage: $0 b1|b5|b6|b7|b8|b13|b20|b21|b24|load|all [options]"}
+benchmark=${1:?"usage: $0 b1|b5|b6|b7|b8|b13|b15|b17|b20|b21|b24|load|all [options]"}
 shift
 cache=${SF_BENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/streamforge/bench}
 target=${CARGO_TARGET_DIR:-target}
@@ -51,7 +51,7 @@ run() {
 }
 
 if [ "$benchmark" = all ]; then
-    for name in b13 b20 b21 b24 b1 b5 b6 b7 b8 load; do
+    for name in b13 b15 b17 b20 b21 b24 b1 b5 b6 b7 b8 load; do
         echo "== $name"
         run "$name" "$@" || echo "failed: $name"
     done

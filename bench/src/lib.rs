@@ -10,6 +10,8 @@ pub mod b05;
 pub mod b07;
 pub mod b08;
 pub mod b13;
+pub mod b15;
+pub mod b17;
 pub mod b20;
 pub mod b21;
 pub mod b24;
@@ -78,7 +80,7 @@ pub struct Options {
     /// Points per second offered (load, B1)
     #[arg(long)]
     pub rate: Option<u64>,
-    /// Length of the run (load, B24)
+    /// Length of the run (load, B15, B17, B24)
     #[arg(long)]
     pub seconds: Option<u64>,
     /// Settle time before memory is read (B21), in seconds; 600 for figures to publish
@@ -100,6 +102,10 @@ pub enum Benchmark {
     B8,
     /// Modbus requests per second, against libmodbus and pymodbus
     B13,
+    /// Polls on time with 1,000 devices, some dead and some slow
+    B15,
+    /// CPU per MQTT message, against mosquitto
+    B17,
     /// Cold start to the first durable point
     B20,
     /// Memory
@@ -136,6 +142,8 @@ pub fn run(CommandLine { options, benchmark }: CommandLine) -> anyhow::Result<()
         Benchmark::B7 => b07::run(&options),
         Benchmark::B8 => b08::run(&options),
         Benchmark::B13 => b13::run(&options),
+        Benchmark::B15 => b15::run(&options),
+        Benchmark::B17 => b17::run(&options),
         Benchmark::B20 => b20::run(&options),
         Benchmark::B21 => b21::run(&options),
         Benchmark::B24 => b24::run(&options),
