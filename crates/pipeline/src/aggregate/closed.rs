@@ -126,6 +126,10 @@ impl Kept {
     /// The content to go on from; `None` when what it was made from must be read first.
     pub(super) fn content(&self, of_children: bool, kind: Kind) -> Option<Content> {
         match &self.content {
+            // the mark of a gap may be made of nothing
+            KeptContent::Folded(child) if of_children && self.last_offset < 0 && child.is_empty() => {
+                Some(Content::Children(Vec::new()))
+            }
             KeptContent::Folded(_) if of_children => None,
             KeptContent::Folded(child) if kind == Kind::Angle => {
                 Some(Content::Angles(Box::new(Sum::of(child.totals()))))

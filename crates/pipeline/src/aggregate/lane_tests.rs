@@ -6,6 +6,8 @@ use model::Value;
 use model::aggregate::Times;
 use proptest::prelude::*;
 
+use crate::aggregate::statistics::Accumulator;
+
 const T0: i64 = 1_769_680_800_000_000;
 const SECOND: i64 = 1_000_000;
 
@@ -280,6 +282,39 @@ fn late_data_makes_the_next_revision_of_its_window_and_of_the_longer_ones() {
     assert_eq!(of_400, [(1, 60, 60.0), (2, 62, 90.0)], "the child replaced its entry");
     let others = minutes.written.iter().filter(|window| window.start != 360).all(|window| window.revision == 1);
     assert!(others && minutes.written.len() == 11);
+}
+
+// AGG-06, AGG-08, AGG-09: a minute that only marked a gap takes late data, also after a restart.
+#[test]
+fn a_minute_made_of_nothing_takes_late_data_after_a_restart() {
+    let second = |start: i64, value: Option<f64>, time: i64| {
+        let of = |value| Accumulator::of_reading(value, Quality::Good, Timestamp::from_micros(T0 + start * SECOND));
+        let statistics = value.map(|value| of(value).finish()).unwrap_or_default();
+        let totals = Totals { statistics, ..Totals::default() };
+        let (asset, kind, end) = ("a".to_owned(), Kind::Value, start + 1);
+        let (held, carry, stops, time) = (None, None, Vec::new(), T0 + time * SECOND);
+        Out { asset, unit: None, start, end, kind, totals, held, carry, stops, revision: 1, from: 0, offset: 0, time }
+    };
+    // the first minute ends within a gap, which goes on into the second one
+    let log =
+        [second(10, Some(1.0), 12), second(50, None, 53), second(130, Some(2.0), 132), second(113, Some(3.0), 140)];
+    let mut bench = Bench::of(Resolution::Minute);
+    for offset in 0..3 {
+        assert_eq!(bench.feed(&log, offset), Taken::Added);
+    }
+    bench.advance(300 * SECOND);
+    let told = bench.written.iter().map(|window| (window.start, window.totals.statistics.count, window.offset));
+    assert_eq!(told.collect::<Vec<_>>(), [(0, 1, 1), (60, 0, -1), (120, 1, 2)]);
+    let (checkpoint, written) = (bench.lane.checkpoint(3, 0), bench.written);
+    let mut bench = Bench::of(Resolution::Minute);
+    bench.lane.resume(&checkpoint);
+    for (mark, window) in written.iter().enumerate() {
+        bench.restore(window, mark);
+    }
+    assert_eq!(bench.feed(&log, 3), Taken::Added);
+    bench.advance(400 * SECOND);
+    let told = bench.written.iter().map(|window| (window.start, window.totals.statistics.count, window.revision));
+    assert_eq!(told.collect::<Vec<_>>(), [(60, 1, 2)]);
 }
 
 // AGG-02, AGG-09: behind an outage all seconds of hours ago are written within moments.
