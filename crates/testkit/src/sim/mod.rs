@@ -1,7 +1,7 @@
 //! Simulated devices.
 //!
-//! `streamforge sim modbus` runs [`modbus::run`]; tests start [`modbus::Simulator`] on a free port and script its faults.
+//! `streamforge sim modbus` runs [`modbus::run`], `streamforge sim mqtt` runs [`mqtt::run`]; tests start
+//! [`modbus::Simulator`] or [`mqtt::Broker`] on a free port and script its faults.
 
 pub mod modbus;
-
-pub use modbus::{Options, run};
+pub mod mqtt;
