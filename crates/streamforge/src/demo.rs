@@ -20,9 +20,10 @@ pub(crate) struct Demo {
 
 /// Builds the demo for a data folder.
 pub(crate) fn demo(options: &Up, data: &Path) -> Result<Demo, Failure> {
-    let [modbus, mqtt] = free_ports()
+    let [modbus, opcua, mqtt] = free_ports()
         .map_err(|error| Failure::new(TRY_AGAIN, format!("no port is free for the simulators: {error}")))?;
     let mut adapters = testkit::plant::demo_adapters(modbus);
+    adapters.push(testkit::plant::points::opcua_adapter(opcua));
     adapters.extend(testkit::plant::points::mqtt_adapters(mqtt));
     let document = json!({
         "version": 1,
@@ -47,7 +48,11 @@ pub(crate) fn demo(options: &Up, data: &Path) -> Result<Demo, Failure> {
         secrets: Vec::new(),
         user: None,
     };
-    let simulators = vec![simulator(simulate::MODBUS, "modbus", modbus), simulator(simulate::MQTT, "mqtt", mqtt)];
+    let simulators = vec![
+        simulator(simulate::MODBUS, "modbus", modbus),
+        simulator(simulate::OPCUA, "opcua", opcua),
+        simulator(simulate::MQTT, "mqtt", mqtt),
+    ];
     Ok(Demo { document, simulators })
 }
 
@@ -88,6 +93,12 @@ fn alarms() -> Value {
         { "id": "compressor-pressure-low", "asset": "utilities_compressor_01", "parameter": "pressure", "type": "lo",
           "limit": 7.1, "hysteresis": 0.1, "on_delay_ms": 3000, "severity": "MEDIUM", "area": "compressor",
           "message": "The compressed air is low", "action": "Look for a leak, or start the second compressor" },
+        { "id": "filler-tank-low", "asset": "line_2_filler_01", "parameter": "tank_level", "type": "lo",
+          "limit": 30, "hysteresis": 2, "on_delay_ms": 2000, "severity": "MEDIUM", "area": "filling",
+          "message": "The tank of the filler runs empty", "consequence": "The line stops", "action": "Open the feed" },
+        { "id": "capper-hopper-low", "asset": "line_2_capper_01", "parameter": "hopper_low", "type": "discrete",
+          "expected": false, "severity": "LOW", "area": "filling", "message": "The capper is short of caps",
+          "action": "Fill the hopper" },
         { "id": "film-end", "asset": "demo.packaging.wrapper_01", "parameter": "film_end", "type": "discrete",
           "expected": false, "severity": "MEDIUM", "area": "packaging", "message": "The wrapping machine is out of film",
           "consequence": "Packs pile up", "action": "Put in a new roll" },
@@ -105,6 +116,7 @@ fn aggregated() -> Value {
         { "asset": "line_1_press_01", "parameter": "state", "kind": "enum" },
         { "asset": "utilities_boiler_01", "parameter": "burner_state", "kind": "enum" },
         { "asset": "utilities_compressor_01", "parameter": "state", "kind": "enum" },
+        { "asset": "line_2_filler_01", "parameter": "state", "kind": "enum" },
         { "asset": "utilities_boiler_01", "parameter": "pressure_setpoint", "avg_method": "time_weighted" },
     ])
 }

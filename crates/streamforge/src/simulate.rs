@@ -7,7 +7,7 @@ use std::time::Duration;
 use daemon::admin::Admin;
 use daemon::{Context, TaskSet};
 use model::Health;
-use testkit::sim::{modbus, mqtt};
+use testkit::sim::{modbus, mqtt, opcua};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::Sim;
@@ -16,6 +16,7 @@ use crate::{context, roles};
 
 /// Names of the children that simulate the demo plant; also the names of their processes.
 pub(crate) const MODBUS: &str = "sim_modbus";
+pub(crate) const OPCUA: &str = "sim_opcua";
 pub(crate) const MQTT: &str = "sim_mqtt";
 
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,7 @@ enum SimError {
 pub(crate) fn run(sim: Sim) -> Result<(), Failure> {
     let name = match &sim {
         Sim::Modbus(_) => MODBUS,
+        Sim::Opcua(_) => OPCUA,
         Sim::Mqtt(_) => MQTT,
     };
     let ctx = context::component(name)?;
@@ -37,6 +39,7 @@ pub(crate) fn run(sim: Sim) -> Result<(), Failure> {
     let code = |_: &SimError| TRY_AGAIN;
     match sim {
         Sim::Modbus(options) => roles::block_on(1, &ctx, serve(of_role, modbus::run(options, stop)), code),
+        Sim::Opcua(options) => roles::block_on(1, &ctx, serve(of_role, opcua::run(options, stop)), code),
         Sim::Mqtt(options) => roles::block_on(1, &ctx, serve(of_role, mqtt::run(options, stop)), code),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use adapters::adapter::Adapter;
 use adapters::mqtt::MqttAdapter;
+use adapters::opcua::OpcUaAdapter;
 use adapters::sample::{Cycle, Value};
 use adapters::simulated::Simulated;
 use model::{Quality, SystemClock};
@@ -81,6 +82,22 @@ async fn hears_by_the_laws<A: Adapter>(mut adapter: A, points: usize, connected:
         }
         assert_eq!((adapter.groups(), adapter.devices()), (&groups[..], &devices[..]));
     }
+}
+
+// UA-32
+#[tokio::test]
+async fn opcua_keeps_the_laws() {
+    let server = testkit::sim::opcua::Server::local().await.unwrap();
+    let settings = testkit::plant::points::opcua_adapter(server.address().port());
+    let problems = (adapters::opcua::SPEC.validate)(&settings, "");
+    assert!(problems.is_empty(), "{problems:?}");
+    let plan = adapters::opcua::config::plan(&settings, "").unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let folders = adapters::opcua::trust::Folders::new(state.path());
+    let adapter = OpcUaAdapter::new(plan, "gw-1", "box.local", None, folders, Arc::new(SystemClock));
+    // fifteen points, of which one is a list of four and a parameter each
+    Box::pin(hears_by_the_laws(adapter, 18, || {})).await;
+    assert_eq!(server.counters().changes_refused, 0, "G-01");
 }
 
 // MQ-01: a broker that only speaks the older version

@@ -20,12 +20,13 @@ const BAD_SENSOR: &str = "vibration_de";
 const POINTS: u64 = 60;
 /// Points of the whole demo plant: a point that is a list of four is four.
 const ALL_POINTS: u64 = POINTS + DEMO_OTHERS;
-/// Those of the machines that speak MQTT.
-const DEMO_OTHERS: u64 = 15;
-/// Processes of the demo: broker, two simulators, five adapters, a sink.
-const CHILDREN: usize = 9;
+/// Those of the machines that speak OPC UA, 18 with the list of four, and MQTT, 15.
+const DEMO_OTHERS: u64 = 18 + 15;
+/// Processes of the demo: broker, three simulators, six adapters, a sink.
+const CHILDREN: usize = 11;
 /// One point of each protocol and kind of message: asset, parameter, unit.
-const SHOWN: [(&str, &str, &str); 3] = [
+const SHOWN: [(&str, &str, &str); 4] = [
+    ("line_2_filler_01", "tank_level", "percent"),
     ("line_1_press_01", "hydraulic_pressure", "bar"),
     ("utilities_compressor_01", "pressure", "bar"),
     ("demo.packaging.wrapper_01", "film_tension", "newton"),
@@ -153,7 +154,7 @@ fn a_demo_plant_shows_values_stores_them_and_goes_on_after_a_stop() {
 }
 
 // The first promise of the command line: one command, values of every protocol, and Ctrl-C leaves nothing behind.
-// MQ-12, MQ-16
+// UA-08, MQ-12, MQ-16
 #[test]
 fn ctrl_c_on_the_demo_leaves_no_process_behind() {
     let setup = Setup::new("demo");

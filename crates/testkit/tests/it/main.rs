@@ -3,3 +3,4 @@
 
 mod modbus_server;
 mod mqtt_broker;
+mod opcua_server;
