@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> anyhow::Result<Vec<Row>> {
     let name = "cold start to the first durable point / spawning /bin/true";
     let row = Row::paired("B20", name, &options.commit, &outcome, "ms")
         .set("first_point_ms", crate::record::rounded(outcome.ours))
-        .set("plant", "up --demo: three simulated machines, all in the measured start")
+        .set("plant", "up --demo: simulated machines of three protocols, all in the measured start")
         .set("log", "empty");
     Ok(vec![row])
 }

@@ -55,7 +55,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Up {
-    /// Add a demo plant: a press, a boiler and a pump with a misbehaving sensor
+    /// Add a demo plant: a press, a boiler and a pump with a misbehaving sensor over Modbus, a filling line over OPC UA, a compressor, a hall and a wrapping machine over MQTT
     #[arg(long)]
     pub(crate) demo: bool,
     /// Folder for everything this gateway keeps
@@ -91,7 +91,11 @@ pub(crate) struct Gateway {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sim {
     /// Modbus TCP devices: a press (unit 1), a boiler (unit 2), a pump with a misbehaving sensor (unit 3)
-    Modbus(testkit::sim::Options),
+    Modbus(testkit::sim::modbus::Options),
+    /// An OPC UA server with a filling line: a filler and a capper
+    Opcua(testkit::sim::opcua::Options),
+    /// An MQTT broker, with a compressor and a hall that publish JSON and a Sparkplug B edge node
+    Mqtt(testkit::sim::mqtt::Options),
 }
 
 #[derive(Debug, Args)]

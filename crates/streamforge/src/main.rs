@@ -10,6 +10,7 @@ mod exit;
 mod points;
 mod roles;
 mod say;
+mod simulate;
 mod template;
 mod up;
 

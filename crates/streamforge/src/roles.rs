@@ -4,14 +4,11 @@ use std::error::Error;
 use std::future::Future;
 use std::time::Duration;
 
-use daemon::admin::Admin;
-use daemon::{Context, TaskSet};
-use model::Health;
-use tokio_util::sync::CancellationToken;
+use daemon::Context;
 
-use crate::commands::{Command, Sim};
+use crate::commands::Command;
 use crate::exit::{BAD_CONFIG, BUG, Failure, TRY_AGAIN};
-use crate::{check, commission, context, ctl, points, template, up};
+use crate::{check, commission, context, ctl, points, simulate, template, up};
 
 /// Runs the command to its end.
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
@@ -37,10 +34,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
                 if error.is_configuration() { BAD_CONFIG } else { TRY_AGAIN }
             })
         }
-        Command::Sim(Sim::Modbus(options)) => {
-            let ctx = context::component("sim")?;
-            block_on(1, &ctx.clone(), simulate(options, ctx), |_| TRY_AGAIN)
-        }
+        Command::Sim(sim) => simulate::run(sim),
         Command::Check(options) => check::check(&options.file),
         Command::Probe(options) => {
             let runtime = runtime(1)?;
@@ -63,26 +57,6 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Ctl(command) => ctl::run(command),
         Command::Catalog => check::catalog_json(),
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum SimError {
-    #[error(transparent)]
-    Admin(#[from] daemon::admin::Error),
-    #[error("the simulated devices cannot be served")]
-    Devices(#[source] testkit::sim::modbus::Error),
-}
-
-/// The simulators with health and metrics like every other process.
-async fn simulate(options: testkit::sim::Options, ctx: Context) -> Result<(), SimError> {
-    let admin = Admin::bind(&ctx, axum::Router::new()).await?;
-    let mut tasks = TaskSet::new(CancellationToken::new());
-    tasks.spawn("admin", |stop| admin.serve(stop));
-    ctx.board.set(Health::Healthy, "devices answer");
-    ctx.board.set_ready(true);
-    let result = testkit::sim::run(options, ctx.stop.clone()).await;
-    tasks.shutdown(Duration::from_secs(1)).await;
-    result.map_err(SimError::Devices)
 }
 
 /// A tokio runtime with that many workers.

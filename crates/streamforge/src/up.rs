@@ -41,7 +41,7 @@ pub(crate) fn up(options: Up) -> Result<(), Failure> {
         let text =
             serde_json::to_string_pretty(&demo.document).map_err(|error| Failure::from_error(BAD_CONFIG, &error))?;
         std::fs::write(&file, text).map_err(folder_failure)?;
-        extra_children.push(demo.simulator);
+        extra_children.extend(demo.simulators);
         file
     } else {
         match options.config {

@@ -1,12 +1,15 @@
-//! The demo plant: a press, a boiler and a pump with a sensor that misbehaves, 60 tags in all.
+//! The demo plant. Over Modbus a press, a boiler and a pump with a sensor that misbehaves, 60 tags in all; over OPC UA a
+//! filling line, over MQTT a compressor, a hall and a wrapping machine, 15 points each.
 //!
 //! One table per machine says what each tag is called, where it lies, how it is coded and how it moves; the registers
 //! a simulator serves and the adapter settings that read them are both made from it, so they cannot disagree.
 //! Everything is a pure function of the time since start: the same second always shows the same plant.
 //!
-//! Where to look next: `machines` for the tables, `signal` for how things move.
+//! Where to look next: `machines` for the tables of the Modbus devices, [`points`] for those of the others, `signal` for
+//! how things move.
 
 mod machines;
+pub mod points;
 mod signal;
 
 use modbus::{Data, Exception, Order, Read, Table};

@@ -1,16 +1,21 @@
 //! The laws of [`adapters::adapter::Adapter`], run against every member.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use adapters::adapter::Adapter;
+use adapters::mqtt::MqttAdapter;
+use adapters::opcua::OpcUaAdapter;
 use adapters::sample::{Cycle, Value};
 use adapters::simulated::Simulated;
 use model::{Quality, SystemClock};
 use serde_json::json;
+use testkit::plant::points::mqtt_adapters;
+use testkit::sim::mqtt::{Broker, Fleet};
+use tokio::time::Instant;
 
-use crate::support::{build, device, settings};
+use crate::support::{DEADLINE, build, device, settings};
 
 /// Laws 1 to 3: constant descriptions, each tag of a group exactly once, connecting again at any time.
 async fn keeps_the_laws<A: Adapter>(mut adapter: A) {
@@ -35,6 +40,79 @@ async fn keeps_the_laws<A: Adapter>(mut adapter: A) {
         }
         assert_eq!((adapter.tags(), adapter.groups(), adapter.devices()), (&tags[..], &groups[..], &devices[..]));
     }
+}
+
+/// Laws 1, 2, 7 and 8 for a source that sends by itself and has this many points; `connected` has it say all of them.
+async fn hears_by_the_laws<A: Adapter>(mut adapter: A, points: usize, connected: impl Fn()) {
+    let (groups, devices) = (adapter.groups().to_vec(), adapter.devices().to_vec());
+    let mut known = adapter.tags().to_vec();
+    let mut newest = None;
+    for round in 0..3 {
+        adapter.connect().await.unwrap();
+        connected();
+        // of the connection before: worth nothing
+        if let Some(receipt) = newest.take() {
+            adapter.settle(receipt);
+        }
+        let wanted = if round == 0 { points } else { 1 };
+        let mut seen = BTreeSet::new();
+        let deadline = Instant::now() + DEADLINE;
+        while seen.len() < wanted {
+            let mut cycle = Cycle::new(devices.len());
+            // dropped again and again: what it has heard is not lost, and it does not wait with something in the cycle
+            let heard = tokio::time::timeout(Duration::from_millis(1), adapter.hear(&mut cycle)).await;
+            assert!(Instant::now() < deadline, "{} of {points} points in round {round}", seen.len());
+            match heard {
+                Ok(result) => result.unwrap(),
+                Err(_) => assert!(cycle.is_empty()),
+            }
+            assert!(adapter.tags().starts_with(&known), "points are only added");
+            known = adapter.tags().to_vec();
+            for sample in &cycle.samples {
+                let bad = sample.verdict.quality() == Quality::Bad;
+                assert_eq!(sample.value == Value::Null, bad, "no value means BAD, and the reverse: {sample:?}");
+                assert!(!groups.iter().enumerate().any(|(group, _)| known[sample.tag].group == group));
+                seen.insert(sample.tag);
+            }
+            assert!(cycle.receipt.is_none() || cycle.receipt > newest, "receipts grow");
+            newest = cycle.receipt.or(newest);
+            if let Some(receipt) = cycle.receipt {
+                adapter.settle(receipt);
+            }
+        }
+        assert_eq!((adapter.groups(), adapter.devices()), (&groups[..], &devices[..]));
+    }
+}
+
+// UA-32
+#[tokio::test]
+async fn opcua_keeps_the_laws() {
+    let server = testkit::sim::opcua::Server::local().await.unwrap();
+    let settings = testkit::plant::points::opcua_adapter(server.address().port());
+    let problems = (adapters::opcua::SPEC.validate)(&settings, "");
+    assert!(problems.is_empty(), "{problems:?}");
+    let plan = adapters::opcua::config::plan(&settings, "").unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let folders = adapters::opcua::trust::Folders::new(state.path());
+    let adapter = OpcUaAdapter::new(plan, "gw-1", "box.local", None, folders, Arc::new(SystemClock));
+    // fifteen points, of which one is a list of four and a parameter each
+    Box::pin(hears_by_the_laws(adapter, 18, || {})).await;
+    assert_eq!(server.counters().changes_refused, 0, "G-01");
+}
+
+// MQ-01: a broker that only speaks the older version
+#[tokio::test]
+async fn mqtt_keeps_the_laws() {
+    let broker = Broker::local().await.unwrap();
+    let _fleet = Fleet::start(&broker.address().to_string(), Duration::from_millis(20));
+    let [json, sparkplug] = mqtt_adapters(broker.address().port());
+    let build = |settings| {
+        let plan = adapters::mqtt::config::plan(settings, "").unwrap();
+        MqttAdapter::new(plan, "gw-1", None, Arc::new(SystemClock))
+    };
+    hears_by_the_laws(build(&json), 9, || {}).await;
+    // the edge node is born again with each new connection of its own
+    hears_by_the_laws(build(&sparkplug), 6, || broker.cut("sim-demo")).await;
 }
 
 #[tokio::test]

@@ -156,8 +156,9 @@ impl Supervisor {
             }
             self.publish();
         }
-        for roles in [&[Role::Adapter, Role::Simulator][..], &[Role::Sink], &[Role::Broker]] {
-            self.stop_roles(roles, begin).await;
+        // simulated devices after those who read them, which would otherwise complain
+        for role in [Role::Adapter, Role::Simulator, Role::Sink, Role::Broker] {
+            self.stop_roles(&[role], begin).await;
         }
         self.publish();
     }

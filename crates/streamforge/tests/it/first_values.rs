@@ -16,8 +16,21 @@ use crate::harness::{
 
 const PUMP: &str = "utilities_pump_01";
 const BAD_SENSOR: &str = "vibration_de";
-/// Points of the demo plant.
+/// Points of the Modbus devices of the demo plant.
 const POINTS: u64 = 60;
+/// Points of the whole demo plant: a point that is a list of four is four.
+const ALL_POINTS: u64 = POINTS + DEMO_OTHERS;
+/// Those of the machines that speak OPC UA, 18 with the list of four, and MQTT, 15.
+const DEMO_OTHERS: u64 = 18 + 15;
+/// Processes of the demo: broker, three simulators, six adapters, a sink.
+const CHILDREN: usize = 11;
+/// One point of each protocol and kind of message: asset, parameter, unit.
+const SHOWN: [(&str, &str, &str); 4] = [
+    ("line_2_filler_01", "tank_level", "percent"),
+    ("line_1_press_01", "hydraulic_pressure", "bar"),
+    ("utilities_compressor_01", "pressure", "bar"),
+    ("demo.packaging.wrapper_01", "film_tension", "newton"),
+];
 
 fn demo_setup(simulator: &Simulator) -> Setup {
     let setup = Setup::new("gw-first");
@@ -140,7 +153,8 @@ fn a_demo_plant_shows_values_stores_them_and_goes_on_after_a_stop() {
     raw.assert_each_once_in("telemetry.raw", &judged, "telemetry.clean and dlq.telemetry");
 }
 
-// The first promise of the command line: one command, values, and Ctrl-C leaves nothing behind.
+// The first promise of the command line: one command, values of every protocol, and Ctrl-C leaves nothing behind.
+// UA-08, MQ-12, MQ-16
 #[test]
 fn ctrl_c_on_the_demo_leaves_no_process_behind() {
     let setup = Setup::new("demo");
@@ -151,10 +165,21 @@ fn ctrl_c_on_the_demo_leaves_no_process_behind() {
     let mut gateway = Gateway::start_as(command, &setup);
     gateway.wait("the demo shows its points", |status| {
         let points = status["points_total"].as_u64().unwrap_or(0);
-        if points >= POINTS { Ok(()) } else { Err(format!("{points} points")) }
+        if points >= ALL_POINTS { Ok(()) } else { Err(format!("{points} points")) }
+    });
+    for (asset, parameter, unit) in SHOWN {
+        gateway.wait(&format!("{asset}/{parameter} is shown"), |status| {
+            let mut rows = status["points"].as_array().into_iter().flatten();
+            let row = rows.find(|row| row["asset"] == asset && row["parameter"] == parameter).ok_or("no row")?;
+            if row["quality"] == "GOOD" && row["unit"] == unit { Ok(()) } else { Err(row.to_string()) }
+        });
+    }
+    gateway.wait("everything is well", |status| {
+        let unwell: Vec<&Value> = components(status).filter(|part| part["health"] != "HEALTHY").collect();
+        if unwell.is_empty() { Ok(()) } else { Err(format!("{unwell:?}")) }
     });
     let children = gateway.descendants();
-    assert!(children.len() >= 6, "broker, simulator, three adapters, a sink: {children:?}");
+    assert!(children.len() >= CHILDREN, "broker, simulators, adapters, a sink: {children:?}");
     let code = gateway.stop("INT");
     let printed = gateway.printed();
     assert!(code.success(), "{code}\n{printed}");

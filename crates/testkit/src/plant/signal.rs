@@ -14,6 +14,12 @@ impl Moment {
         Self { ms }
     }
 
+    /// So many milliseconds before; never before the start.
+    #[must_use]
+    pub const fn earlier(self, ms: u64) -> Self {
+        Self { ms: self.ms.saturating_sub(ms) }
+    }
+
     /// Seconds since the start.
     pub fn seconds(self) -> f64 {
         let whole = u32::try_from(self.ms / 1000).unwrap_or(u32::MAX);

@@ -2,3 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
 mod modbus_server;
+mod mqtt_broker;
+mod opcua_server;
