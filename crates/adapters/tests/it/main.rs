@@ -7,6 +7,7 @@ mod faults;
 mod hearing;
 mod hosting;
 mod learning;
+mod libmodbus;
 mod mqtt;
 mod opcua;
 mod plant;
