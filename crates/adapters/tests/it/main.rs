@@ -1,6 +1,7 @@
 //! Integration tests of the adapters: real sockets, a simulated device, no broker.
 #![expect(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
+mod capture;
 mod clocking;
 mod conformance;
 mod faults;
@@ -17,3 +18,4 @@ mod reporting;
 mod serial;
 mod serving;
 mod support;
+mod wire;

@@ -1,12 +1,15 @@
-//! OPC UA against a server somebody else wrote: asyncua, on a port and in a folder of its own.
+//! OPC UA against servers somebody else wrote, on ports and in folders of their own: asyncua, and in `node_opcua` node-opcua.
 //!
-//! Needs `SF_TEST_EXTERNAL=1` and a Python with asyncua (`SF_PYTHON`); says `not run` otherwise.
+//! Needs `SF_TEST_EXTERNAL=1` and a Python with asyncua (`SF_PYTHON`) or Node.js with node-opcua (`SF_NODE_MODULES`); says
+//! `not run` otherwise.
 
 mod browsing;
 mod coming_back;
 mod events;
+mod limits;
 mod listening;
-mod probing;
-mod process;
-mod server;
+mod node_opcua;
+pub(crate) mod probing;
+pub(crate) mod process;
+pub(crate) mod server;
 mod trusting;
