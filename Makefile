@@ -61,4 +61,4 @@ fmt: ## Format all sources
 	cargo fmt --all
 
 clean-cache: ## Remove what building and testing left in the cache folder
-	rm -rf $(CACHE)/target $(CACHE)/venv $(CACHE)/bench
+	rm -rf $(CACHE)/target $(CACHE)/venv $(CACHE)/node $(CACHE)/bench

@@ -2,7 +2,8 @@
 # Installs what building, testing or measuring needs and is not there yet. Debian and Ubuntu; elsewhere it names what is missing.
 #
 #   scripts/setup.sh build    a C and a C++ compiler, CMake, OpenSSL's headers and libraries
-#   scripts/setup.sh test     PostgreSQL's server programs, mosquitto, kcat, ip, and a Python environment with the clients of others
+#   scripts/setup.sh test     PostgreSQL's server programs, mosquitto, kcat, ip, libmodbus, mbpoll, Node.js, and what others wrote
+#                             in Python and for Node.js, in folders of their own
 #   scripts/setup.sh bench    libmodbus
 #
 # Runs again at any time and is quick when nothing is missing. What `test` and `bench` cannot install is named and left
@@ -76,9 +77,30 @@ setup_test() {
     if ! have mosquitto && [ ! -x /usr/sbin/mosquitto ]; then missing+=(mosquitto); fi
     have mosquitto_pub || missing+=(mosquitto-clients)
     have ip || missing+=(iproute2) # a network of its own for one test
+    has_libmodbus || missing+=(pkg-config libmodbus-dev)
+    have mbpoll || missing+=(mbpoll)
+    if ! have node || ! have npm; then missing+=(nodejs npm); fi
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3 python3-venv)
     [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || true
+    setup_node || say "no packages of Node.js: tests against node-opcua will say \`not run\`"
     setup_python || say "no Python environment: tests against Python clients will say \`not run\`"
+}
+
+has_libmodbus() {
+    have pkg-config && pkg-config --exists libmodbus
+}
+
+# Packages of Node.js, exactly those of the lock file; none of them may run a program of its own.
+setup_node() {
+    local wanted=scripts/node-test/package-lock.json folder=$cache/node
+    cmp -s "$wanted" "$folder/installed.json" && return
+    have node && have npm || return 1
+    say "installing packages of Node.js in $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp scripts/node-test/package.json "$wanted" "$folder/" || return 1
+    npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null || return 1
+    cp "$wanted" "$folder/installed.json"
 }
 
 # A virtual environment with exactly the versions of requirements-test.txt.
@@ -97,8 +119,7 @@ setup_python() {
 
 setup_bench() {
     setup_python || say "no Python environment: benchmarks against Python clients will say \`not run\`"
-    if have pkg-config && pkg-config --exists libmodbus; then return; fi
-    install_packages pkg-config libmodbus-dev || true
+    has_libmodbus || install_packages pkg-config libmodbus-dev || true
 }
 
 case ${1:-} in

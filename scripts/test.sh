@@ -6,9 +6,10 @@ cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/streamforge
 target=${CARGO_TARGET_DIR:-target}
 
-# Tests against foreign programs. They take the interpreter from here and other programs from PATH.
+# Tests against foreign programs. They take the interpreter and packages from here and other programs from PATH.
 export SF_TEST_EXTERNAL=1
 if [ -z "${SF_PYTHON:-}" ] && [ -x "$cache/venv/bin/python" ]; then export SF_PYTHON=$cache/venv/bin/python; fi
+if [ -z "${SF_NODE_MODULES:-}" ] && [ -d "$cache/node/node_modules" ]; then export SF_NODE_MODULES=$cache/node/node_modules; fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

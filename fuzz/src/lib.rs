@@ -1,4 +1,4 @@
-//! Feeds changed bytes to everything in `commitlog`, `kafka` and the MQTT and Modbus adapters that reads bytes from outside or from a disk.
+//! Feeds changed bytes to everything in `commitlog`, `kafka` and the adapters that reads bytes from outside or from a disk.
 //!
 //! A plain driver for the stable compiler: no coverage, but seeds that reach deep (well-formed inputs of every kind),
 //! and changes that keep most of an input intact. The tests of this crate run each target for seconds; `cargo run
@@ -6,6 +6,7 @@
 //! first ever after. Look next at `targets.rs` for what is tried, `mutate.rs` for how inputs are changed.
 
 mod mutate;
+mod opcua;
 mod seeds;
 mod targets;
 

@@ -11,7 +11,7 @@ use kafka::protocol::{self, records};
 use modbus::value::{CharOrder, Encoding, Half};
 use modbus::{DataType, Deframer, Order, Read, Table, rtu};
 
-use crate::seeds;
+use crate::{opcua, seeds};
 
 /// Something that reads bytes.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +27,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "batches", seeds: seeds::batches, mend: mend_batches, attempt: batches },
     Target { name: "append", seeds: seeds::batches, mend: mend_batches, attempt: append },
     Target { name: "compaction", seeds: seeds::batches, mend: mend_batches, attempt: compaction },
@@ -41,6 +41,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "mqtt-payloads", seeds: seeds::mqtt_payloads, mend: |_| (), attempt: mqtt_payloads },
     Target { name: "sparkplug", seeds: seeds::sparkplug, mend: |_| (), attempt: sparkplug },
     Target { name: "modbus", seeds: seeds::modbus, mend: mend_modbus, attempt: modbus_replies },
+    Target { name: "opcua", seeds: opcua::seeds, mend: opcua::mend, attempt: opcua::attempt },
     Target { name: "points-table", seeds: seeds::points_tables, mend: |_| (), attempt: points_table },
 ];
 

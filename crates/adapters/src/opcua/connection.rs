@@ -122,6 +122,10 @@ impl Connection {
                 self.renew_at = Instant::now() + renew_after;
                 Ok(())
             }
+            // some servers answer with a fault where others end the connection: both say why
+            Incoming::Response { message, .. } if message.response_header().service_result.is_bad() => {
+                Err(self.ended(message.response_header().service_result, ""))
+            }
             other => Err(self.unexpected(&other)),
         }
     }

@@ -141,7 +141,8 @@ impl OpcUaAdapter {
             Pending::Create { items } => {
                 self.items_dirty = true;
                 if items::is_too_much(status) && items.len() > 1 {
-                    self.chunk = (items.len() / 2).max(1);
+                    // of several on their way a larger one may be refused last
+                    self.chunk = self.chunk.min((items.len() / 2).max(1));
                     tracing::info!(status = %status, chunk = self.chunk, "fewer items at once");
                     for at in items {
                         self.items[at].state = State::Wanted(now);

@@ -78,7 +78,7 @@ async fn connected(simulator: &Simulator, more: &Json) -> ModbusAdapter {
     adapter
 }
 
-fn values(cycle: &Cycle) -> Vec<Value> {
+pub(crate) fn values(cycle: &Cycle) -> Vec<Value> {
     let mut samples: Vec<_> = cycle.samples.iter().collect();
     samples.sort_by_key(|sample| sample.tag);
     samples.into_iter().map(|sample| sample.value.clone()).collect()
@@ -303,7 +303,7 @@ async fn reads_all_of_it(settings: &Json) {
     }
 }
 
-fn not_run(what: &str, why: &str) {
+pub(crate) fn not_run(what: &str, why: &str) {
     use std::io::Write;
     writeln!(std::io::stderr(), "not run: {what} ({why})").expect("standard error takes a line");
 }

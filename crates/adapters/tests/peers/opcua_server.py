@@ -1,7 +1,8 @@
 """An OPC UA server that does as told: one JSON command a line on standard input, `done` for each on standard output.
 
 Arguments: port, then options: folder=PATH for a certificate (made there, policies Basic256Sha256 and up), swap (namespaces
-in another order), user=NAME:PASSWORD, history, norefresh (without ConditionRefresh), none (without security as well), distrust (no certificate of a client is good), pages=N
+in another order), user=NAME:PASSWORD, history, limit=N (says that it takes N items in a request; 0 is any number, and without
+what the library says), nolimit (does not know the node of that), refuse=N (takes no more than that, whatever it says), norefresh (without ConditionRefresh), none (without security as well), distrust (no certificate of a client is good), pages=N
 (answers with N references at most and keeps the rest, which this server does not do by itself), big=N (a folder `Big` of so
 many variables, which are made up when somebody looks).
 """
@@ -148,6 +149,20 @@ class Pages:
         if rest is None:
             return ua.BrowseResult(StatusCode=ua.StatusCode(ua.StatusCodes.BadContinuationPointInvalid))
         return ua.BrowseResult() if release else self.part(ua.BrowseResult(), rest)
+
+
+def refuse(limit):
+    """Requests for more items than that fail as a whole."""
+    process = UaProcessor._process_message
+
+    async def guarded(processor, typeid, header, sequence, body):
+        if typeid == ua.NodeId(ua.ObjectIds.CreateMonitoredItemsRequest_Encoding_DefaultBinary):
+            asked = struct_from_binary(ua.CreateMonitoredItemsParameters, body.copy())
+            if len(asked.ItemsToCreate) > limit:
+                raise ServiceError(ua.StatusCodes.BadTooManyOperations)
+        return await process(processor, typeid, header, sequence, body)
+
+    UaProcessor._process_message = guarded
 
 
 async def distrust(certificate, application):
@@ -303,6 +318,13 @@ async def main():
     if "distrust" in options:
         server.set_certificate_validator(distrust)
     pages = Pages(int(named["pages"]), int(named.get("big", 0))) if "pages" in named else None
+    if "refuse" in named:
+        refuse(int(named["refuse"]))
+    limit = server.get_node(ua.NodeId(ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall))
+    if "limit" in named:
+        await limit.write_value(ua.Variant(int(named["limit"]), ua.VariantType.UInt32))
+    elif "nolimit" in options:
+        await server.delete_nodes([limit])
     plant = Plant(server, options, pages)
     await plant.build()
     async with server:

@@ -1,6 +1,6 @@
 //! End-to-end tests: the real binary, real processes, real sockets, folders of their own.
 //!
-//! What needs a foreign program (PostgreSQL, pymodbus, confluent-kafka, kcat, strace) runs with
+//! What needs a foreign program (PostgreSQL, pymodbus, mbpoll, confluent-kafka, kcat, strace) runs with
 //! `SF_TEST_EXTERNAL=1` and says `not run: ...` otherwise. Longer runs by environment: `SF_KILLS=20`,
 //! `SF_BROKER_KILLS=1000`, `SF_SOAK_SECONDS=600`, `SF_OUTAGE_SECONDS=180`; `SF_SEED` repeats a random run; `SF_KEEP=1` keeps the folders. Python is `SF_PYTHON` or `python3`.
 //! `scripts/test-external.sh` runs the same tests of gateways against Apache Kafka.
@@ -19,6 +19,7 @@ mod harness;
 mod identities;
 mod kills;
 mod ledger_ctl;
+mod mbpoll;
 mod mqtt;
 mod outage;
 mod points;

@@ -3,11 +3,11 @@
 //! Needs `SF_TEST_EXTERNAL=1` and the programs of the packages mosquitto and mosquitto-clients; says `not run` otherwise.
 
 mod acknowledging;
-mod broker;
+pub(crate) mod broker;
 mod hearing_all;
 mod listening;
-mod probing;
-mod process;
+pub(crate) mod probing;
+pub(crate) mod process;
 mod proxy;
 mod refusing;
-mod sparkplug;
+pub(crate) mod sparkplug;

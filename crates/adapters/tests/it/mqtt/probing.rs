@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::broker::{Broker, available, not_run};
 use super::refusing::{ONE_FILTER, certificates};
 
-pub(super) fn guest(port: u16, more: &Value) -> Guest {
+pub(crate) fn guest(port: u16, more: &Value) -> Guest {
     let mut settings =
         json!({"url": format!("mqtt://127.0.0.1:{port}"), "allow_insecure": true, "connect_timeout_ms": 10_000});
     for (key, value) in more.as_object().unwrap() {

@@ -17,7 +17,8 @@ fn interpreter() -> String {
     std::env::var("SF_PYTHON").unwrap_or_else(|_| "python3".to_owned())
 }
 
-fn node_available() -> Result<(), String> {
+/// Fails with the reason when mosquitto or pysparkplug is not to be had.
+pub(crate) fn node_available() -> Result<(), String> {
     available()?;
     let output = Command::new(interpreter()).args(["-c", "import pysparkplug"]).output();
     match output {
@@ -27,7 +28,8 @@ fn node_available() -> Result<(), String> {
     }
 }
 
-struct Node {
+/// An edge node of pysparkplug, until dropped.
+pub(crate) struct Node {
     child: Child,
     stdin: ChildStdin,
     lines: Receiver<String>,
@@ -36,7 +38,7 @@ struct Node {
 }
 
 impl Node {
-    async fn start(port: u16) -> Self {
+    pub(crate) async fn start(port: u16) -> Self {
         let mut child = Command::new(interpreter())
             .args(["tests/peers/sparkplug_node.py", &port.to_string(), "Plant A", "Edge1"])
             .stdin(Stdio::piped())
@@ -53,7 +55,7 @@ impl Node {
     }
 
     /// Waits for a line; what was said before it stays.
-    async fn wait(&mut self, wanted: &str) {
+    pub(crate) async fn wait(&mut self, wanted: &str) {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(place) = self.said.iter().position(|line| line == wanted) {
@@ -68,7 +70,7 @@ impl Node {
         }
     }
 
-    async fn tell(&mut self, command: &str) {
+    pub(crate) async fn tell(&mut self, command: &str) {
         writeln!(self.stdin, "{command}").unwrap();
         self.wait("done").await;
     }

@@ -1,61 +1,13 @@
 //! Cuts, restarts, and a stream that is away.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 use super::process::{Process, settings};
 use super::server::{Server, available, free_port, not_run};
 use crate::support::{Kept, Seen};
-
-/// Passes bytes on, until it is told to cut, and lets nobody in while it is closed.
-pub(crate) struct Wire {
-    pub(crate) address: SocketAddr,
-    open: Arc<watch::Sender<bool>>,
-    tasks: tokio::task::JoinSet<()>,
-}
-
-impl Wire {
-    pub(crate) async fn start(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let open = Arc::new(watch::Sender::new(true));
-        let mut tasks = tokio::task::JoinSet::new();
-        let state = Arc::clone(&open);
-        tasks.spawn(async move {
-            let mut passing = tokio::task::JoinSet::new();
-            loop {
-                let (mut near, _) = listener.accept().await.unwrap();
-                let mut closed = state.subscribe();
-                if !*closed.borrow() {
-                    continue;
-                }
-                passing.spawn(async move {
-                    let Ok(mut far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        _ = closed.wait_for(|open| !*open) => {}
-                    }
-                });
-            }
-        });
-        Self { address, open, tasks }
-    }
-
-    pub(crate) fn set_open(&self, open: bool) {
-        self.open.send_replace(open);
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.tasks.abort_all();
-    }
-}
+use crate::wire::Wire;
 
 pub(crate) fn values(seen: &[Seen]) -> Vec<f64> {
     let number = |text: &str| text.trim_start_matches("Float(").trim_end_matches(')').parse().unwrap_or(f64::NAN);

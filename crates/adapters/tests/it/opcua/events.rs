@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::coming_back::Wire;
 use super::process::{Process, settings};
 use super::server::{Server, available, free_port, not_run};
 use crate::support::{Kept, Told};
+use crate::wire::Wire;
 use model::Timestamp;
 
 async fn start(options: &[&str]) -> Server {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::server::{Server, available, free_port, not_run};
 
-pub(super) fn guest(port: u16, state: &Path, more: &Value) -> Guest {
+pub(crate) fn guest(port: u16, state: &Path, more: &Value) -> Guest {
     let mut settings = json!({"url": format!("opc.tcp://127.0.0.1:{port}/"), "connect_timeout_ms": 20_000});
     for (key, value) in more.as_object().unwrap() {
         settings[key] = value.clone();
@@ -26,7 +26,7 @@ pub(super) fn guest(port: u16, state: &Path, more: &Value) -> Guest {
     }
 }
 
-pub(super) fn insecure(port: u16, state: &Path) -> Guest {
+pub(crate) fn insecure(port: u16, state: &Path) -> Guest {
     guest(port, state, &json!({"security_policy": "None", "allow_insecure": true}))
 }
 

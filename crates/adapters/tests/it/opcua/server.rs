@@ -1,6 +1,7 @@
-//! The server of the test's own.
+//! The server of the test's own: of asyncua, or of node-opcua.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
@@ -23,6 +24,21 @@ pub(crate) fn available() -> Result<(), String> {
         Ok(output) if output.status.success() => Ok(()),
         Ok(_) => Err(format!("{} has no module asyncua", interpreter())),
         Err(error) => Err(format!("{}: {error}", interpreter())),
+    }
+}
+
+/// The same for Node.js and node-opcua.
+pub(crate) fn node_available() -> Result<(), String> {
+    if std::env::var_os("SF_TEST_EXTERNAL").is_none_or(|value| value != "1") {
+        return Err("SF_TEST_EXTERNAL=1 is not set".to_owned());
+    }
+    let modules = std::env::var_os("SF_NODE_MODULES").ok_or("SF_NODE_MODULES is not set")?;
+    let load =
+        Command::new("node").args(["-e", "require.resolve('node-opcua-server')"]).env("NODE_PATH", &modules).output();
+    match load {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(_) => Err(format!("{} has no node-opcua-server", modules.display())),
+        Err(error) => Err(format!("node: {error}")),
     }
 }
 
@@ -52,14 +68,21 @@ impl Server {
     }
 
     pub(crate) async fn start_on(port: u16, options: &[&str]) -> Self {
-        let mut child = Command::new(interpreter())
-            .arg("tests/peers/opcua_server.py")
-            .arg(port.to_string())
-            .args(options)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(interpreter());
+        command.arg("tests/peers/opcua_server.py").arg(port.to_string()).args(options);
+        Self::spawn(command, port).await
+    }
+
+    /// Of node-opcua, with and without security; its certificates are in the folder.
+    pub(crate) async fn start_node(port: u16, folder: &Path, options: &[&str]) -> Self {
+        let mut command = Command::new("node");
+        command.arg("tests/peers/node_opcua_server.js").arg(port.to_string()).arg(folder).args(options);
+        command.env("NODE_PATH", std::env::var_os("SF_NODE_MODULES").unwrap());
+        Self::spawn(command, port).await
+    }
+
+    async fn spawn(mut command: Command, port: u16) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (send, lines) = sync_channel(1000);
@@ -70,7 +93,7 @@ impl Server {
     }
 
     /// Waits for a line that begins so.
-    pub(super) async fn wait(&mut self, wanted: &str) -> String {
+    pub(crate) async fn wait(&mut self, wanted: &str) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(place) = self.said.iter().position(|line| line.starts_with(wanted)) {
