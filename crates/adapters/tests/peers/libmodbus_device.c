@@ -4,9 +4,9 @@
  *   tcp PORT   Modbus TCP; PORT 0 picks a free one
  *   rtu        a serial line of 115200 baud without parity: two pseudo terminals joined
  *
- * Unit 17 holds float32 85.4 at holding register 1 and the numbers 1000 to 1122 from holding register 3 on, the numbers 7 to 16
- * in the input registers, and three coils and discrete inputs. Holding registers 125 and 126 count the requests for holding
- * registers, high word first.
+ * Unit 17 holds float32 85.4 at holding register 1 and the numbers 1000 to 1245 from holding register 3 on, the numbers 7 to 16
+ * in the input registers, and three coils and discrete inputs. The last two of the 250 holding registers count the requests for
+ * holding registers, high word first.
  *
  * Prints `ready` and the port or the path of the client's end. Then a line for each function code it is asked for, when it is
  * asked for the first time: `function 3`. Ends when it is killed.
@@ -27,8 +27,8 @@
 #include <unistd.h>
 
 #define UNIT 17
-#define NUMBERS 123
-#define COUNTER 125
+#define NUMBERS 246
+#define COUNTER 248
 
 /* One pseudo terminal without line discipline: its end is the result, the path of the port is put into `path`. */
 static int terminal(char *path, size_t size) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use adapters::opcua::browse::{Wish, browse};
 use adapters::opcua::probe::probe;
-use opcua_types::{BinaryDecodable, CallRequest, ContextOwned, DecodingOptions, NamespaceMap, NodeId, ObjectId};
+use opcua_types::{
+    BinaryDecodable, BrowseNextRequest, CallRequest, ContextOwned, DecodingOptions, NamespaceMap, NodeId, ObjectId,
+};
 use serde_json::json;
 
 use crate::opcua::probing::insecure;
@@ -121,6 +123,12 @@ fn judge(sent: &[u8]) -> Result<BTreeSet<String>, String> {
     Ok(services)
 }
 
+/// True if the rest of a list is not wanted any more (UA-21).
+fn gives_back(request: &Request) -> bool {
+    let context = ContextOwned::new_default(NamespaceMap::new(), DecodingOptions::default());
+    BrowseNextRequest::decode(&mut &request.body[..], &context.context()).unwrap().release_continuation_points
+}
+
 // AC-030, UA-11, UA-21, UA-28, G-01
 #[tokio::test]
 async fn opcua_asks_for_nothing_that_changes_the_server() {
@@ -191,6 +199,8 @@ async fn opcua_asks_for_nothing_that_changes_the_server() {
             }),
         "{browsing:?}"
     );
+    let of_browsing = heard.iter().flat_map(|heard| requests(&heard.sent).unwrap());
+    assert!(of_browsing.filter(|request| request.service == "BrowseNext").any(|request| gives_back(&request)));
     server.tell(&json!({"do": "open"})).await;
     assert!(server.wait("open").await.starts_with("open 0 "), "every list was given back");
     tokio::time::timeout(Duration::from_secs(5), server.subscriptions()).await.unwrap();
